@@ -1,0 +1,93 @@
+"""What is captured of a program: the options of `instrument` and `configure`."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import attrs
+
+from streamll.errors import ConfigurationError
+from streamll.settings import reject_unknown
+
+__all__ = ["OPERATIONS", "CaptureOptions"]
+
+OPERATIONS: Final = (
+    "module_forward",
+    "llm_call",
+    "tool_call",
+    "retrieve_call",
+    "adapter_format",
+    "adapter_parse",
+    "evaluate",
+    "compile",
+    "interpreter_call",
+)
+
+
+def _names(value: str | Iterable[str] | None) -> frozenset[str] | None:
+    if value is None:
+        return None
+    return frozenset(value.replace(",", " ").split() if isinstance(value, str) else value)
+
+
+def _known_operations(instance: Any, attribute: Any, value: frozenset[str] | None) -> None:
+    reject_unknown(value or (), OPERATIONS, "operation")
+
+
+def _flag(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{attribute.name} must be True or False, not {value!r}")
+
+
+#: Options by number, so that a pickled program finds its own again in the same process.
+_living: weakref.WeakValueDictionary[int, CaptureOptions] = weakref.WeakValueDictionary()
+_numbers = itertools.count(1)
+
+
+@attrs.frozen(kw_only=True, eq=False, weakref_slot=True)
+class CaptureOptions:
+    """What is captured below one program. Immutable; shared by deep copies.
+
+    Attributes:
+        name: stands for the class name in `module_name`.
+        stream_fields: output fields whose tokens are emitted; None for all.
+        operations: operations that are emitted; None for all. Hidden calls still count as
+            parents, so the tree stays whole.
+        include_inputs: arguments of modules, tools and interpreters.
+        include_outputs: results of modules, tools and interpreters.
+        include_prompts: messages sent to and completions received from the LM.
+        include_tokens: token events.
+        sinks: returns the routes of these events; None for the configured sinks.
+    """
+
+    name: str | None = None
+    stream_fields: frozenset[str] | None = attrs.field(default=None, converter=_names)
+    operations: frozenset[str] | None = attrs.field(
+        default=None, converter=_names, validator=_known_operations
+    )
+    include_inputs: bool = attrs.field(default=True, validator=_flag)
+    include_outputs: bool = attrs.field(default=True, validator=_flag)
+    include_prompts: bool = attrs.field(default=False, validator=_flag)
+    include_tokens: bool = attrs.field(default=True, validator=_flag)
+    sinks: Callable[[], tuple[Any, ...]] | None = None
+    number: int = attrs.field(init=False, factory=_numbers.__next__)
+
+    def __attrs_post_init__(self) -> None:
+        _living[self.number] = self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CaptureOptions:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sinks hold threads and sockets: another process gets the configured ones.
+        fields = attrs.asdict(self, recurse=False, filter=lambda a, _: a.init and a.name != "sinks")
+        return _restored, (self.number, fields)
+
+
+def _restored(number: int, fields: dict[str, Any]) -> CaptureOptions:
+    living = _living.get(number)
+    same = living is not None and all(getattr(living, k) == v for k, v in fields.items())
+    return living if living is not None and same else CaptureOptions(**fields)

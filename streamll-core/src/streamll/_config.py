@@ -1,0 +1,261 @@
+"""`configure`, `flush`, `shutdown`: the composition root, where everything is wired."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, Final
+
+import attrs
+
+from streamll import _environment, _runtime
+from streamll._announce import dropped_event, tell_circuit_change
+from streamll._capture import CaptureOptions
+from streamll._exit import at_exit
+from streamll._pipeline import SEVERITIES, Pipeline, Processor, Route, Source
+from streamll._plugins import Plugin, registry
+from streamll._routes import Channels, resolve_sinks
+from streamll.encoding import Limits
+from streamll.errors import ConfigurationError
+from streamll.settings import reject_unknown
+from streamll.sink import AsyncSink, Sink
+
+__all__ = ["Configuration", "configure", "flush", "get_sinks", "plugins", "shutdown"]
+
+logger = logging.getLogger("streamll")
+
+_CAPTURE: Final = ("instrumented", "all")
+#: Seconds the sinks that `configure` replaces get to deliver what they hold.
+_REPLACE_TIMEOUT: Final = 5.0
+
+_lock = threading.RLock()
+
+
+@attrs.define(kw_only=True)
+class Configuration:
+    """What is configured; as a context manager it restores what was there before.
+
+    Attributes:
+        sinks: the sinks.
+        pipeline: what `emit` uses; None when streamll is disabled.
+    """
+
+    sinks: tuple[Sink | AsyncSink, ...]
+    pipeline: Pipeline | None
+    _before: Configuration | None = None
+
+    def __enter__(self) -> Configuration:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        before = self._before
+        _apply(before.reopened() if before is not None else None)
+
+    def reopened(self) -> Configuration:
+        """Return this configuration with channels that are open again."""
+        pipeline = self.pipeline
+        if pipeline is not None:
+            pipeline = attrs.evolve(pipeline, routes=_channels.routes(self.sinks))
+        return Configuration(sinks=self.sinks, pipeline=pipeline, before=self._before)
+
+
+_current: Configuration | None = None
+_channels = Channels(announce=dropped_event, on_change=tell_circuit_change)
+
+
+def configure(  # noqa: PLR0917 - one positional, the rest by keyword
+    sinks: Iterable[Sink | AsyncSink | str] | None = None,
+    *,
+    capture: str | None = None,
+    level: str | None = None,
+    service: str | None = None,
+    environment: str | None = None,
+    release: str | None = None,
+    tags: Iterable[str] = (),
+    processors: Iterable[Processor] = (),
+    include_inputs: bool = True,
+    include_outputs: bool = True,
+    include_prompts: bool = False,
+    include_tokens: bool = True,
+    stream_fields: Iterable[str] | None = None,
+    operations: Iterable[str] | None = None,
+    max_event_bytes: int = 262_144,
+    max_string: int = 32_768,
+    **unknown: Any,
+) -> Configuration:
+    """Say where events go; effective at once, process-wide, from any thread.
+
+    Replaces what was configured: sinks that are no longer wanted deliver what they hold (up
+    to 5 s) and are closed. On an error nothing changes. As ``with configure(...):`` it
+    restores the previous configuration at the end of the block.
+
+    Args:
+        sinks: instances, registered names and URLs. None reads ``STREAMLL_SINKS``, or else
+            means the terminal.
+        capture: "instrumented" (default) captures what `instrument` marks; "all" captures
+            every DSPy call.
+        level: least severity to emit: "debug" (default; includes adapter calls), "info",
+            "warn", "error".
+        service: name of this program in `source`; defaults to the script's name.
+        environment: e.g. "staging", in `source`.
+        release: e.g. a version, in `source`.
+        tags: put on every event.
+        processors: callables ``Event -> Event | None`` in front of the plugins' ones; one
+            that raises vetoes the event.
+        include_inputs, include_outputs, include_prompts, include_tokens, stream_fields,
+            operations: what is captured where `instrument` does not say otherwise; see
+            `CaptureOptions`.
+        max_event_bytes: encoded size of one event beyond which its payload is cut, marked.
+        max_string: characters kept of one string, marked.
+
+    Returns:
+        The configuration, usable as a context manager.
+
+    Raises:
+        ConfigurationError: for an unknown option, sink, scheme or value; the message says
+            what to write. PluginError, a subclass, for a plugin asked for that is broken.
+    """
+    reject_unknown(unknown, inspect.signature(configure).parameters, "option of configure()")
+    _environment.check()
+    if _environment.flag("DISABLED"):
+        return _apply(Configuration(sinks=(), pipeline=None, before=_current))
+    source = Source(
+        service=service or _environment.text("SERVICE") or _environment.script_name(),
+        environment=environment or _environment.text("ENVIRONMENT"),
+        release=release or _environment.text("RELEASE"),
+    )
+    wanted = _environment.sinks() if sinks is None else sinks
+    instances = resolve_sinks(wanted)
+    limits = Limits(max_event_bytes=max_event_bytes, max_string=max_string)
+    plugins_ = registry()
+    options = CaptureOptions(
+        include_inputs=include_inputs,
+        include_outputs=include_outputs,
+        include_prompts=include_prompts,
+        include_tokens=include_tokens,
+        stream_fields=stream_fields,
+        operations=operations,
+    )
+    chosen = _choice("capture", capture or _environment.text("CAPTURE"), _CAPTURE)
+    pipeline = Pipeline(
+        routes=(),
+        source=source,
+        processors=(*_callables(processors), *plugins_.hooks("streamll_process_event")),
+        observers=tuple(plugins_.hooks("streamll_emit")),
+        level=_choice("level", level or _environment.text("LEVEL"), tuple(SEVERITIES)),
+        limits=limits,
+        tags=tuple(tags),
+        capture=options,
+        capture_all=chosen == "all",
+    )
+    if pipeline.capture_all:
+        _install_dspy()
+    pipeline.routes = _channels.routes(instances)
+    configuration = _apply(Configuration(sinks=instances, pipeline=pipeline, before=_current))
+    _tell("streamll_configured", configuration)
+    return configuration
+
+
+def _choice(what: str, value: str | None, choices: tuple[str, ...]) -> str:
+    """Return *value*, or the first choice for None."""
+    if value is None:
+        return choices[0]
+    reject_unknown([value], choices, what)
+    return value
+
+
+def _callables(processors: Iterable[Processor]) -> tuple[Processor, ...]:
+    found = tuple(processors)
+    for processor in found:
+        if not callable(processor):
+            raise ConfigurationError(f"a processor must be callable, not {type(processor).__name__}")
+    return found
+
+
+def _install_dspy() -> None:
+    try:
+        capture = importlib.import_module("streamll._dspy")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError('capture="all" needs dspy; try: pip install dspy') from error
+    capture.install()
+
+
+def _apply(configuration: Configuration | None) -> Configuration:
+    global _current
+    chosen = configuration or Configuration(sinks=(), pipeline=None)
+    with _lock:
+        _current = configuration
+        _runtime.replace(chosen.pipeline)
+        at_exit(shutdown)
+    _channels.close(time.monotonic() + _REPLACE_TIMEOUT, keep=chosen.sinks)
+    return chosen
+
+
+def _tell(hook: str, *args: Any) -> None:
+    """Call every implementation of *hook*; one that raises is told of and stops nobody."""
+    for implementation in registry().hooks(hook):
+        try:
+            implementation(*args)
+        except Exception as error:  # noqa: BLE001 - plugins never break the program
+            logger.warning("streamll: a %s hook raised %s", hook, type(error).__name__)
+
+
+def ensure_configured(sinks: Iterable[Any] | None = None) -> None:
+    """Configure from the environment where nobody called `configure`, if it names sinks."""
+    with _lock:
+        asked = sinks is not None or _environment.text("SINKS") is not None
+        if _current is None and asked:
+            configure(_environment.sinks() if sinks is None else [])
+
+
+def routes_for(sinks: Iterable[Any]) -> tuple[Route, ...]:
+    """Return routes to sinks that only some executions use; they live until `shutdown`."""
+    return _channels.routes(resolve_sinks(sinks))
+
+
+def get_sinks() -> list[Sink | AsyncSink]:
+    """Return the sinks that are configured."""
+    return list(_current.sinks) if _current is not None else []
+
+
+def plugins() -> list[Plugin]:
+    """Return every installed plugin: loaded, broken (with its error) or denied."""
+    return list(registry().plugins)
+
+
+def flush(timeout: float = 5.0) -> bool:
+    """Wait until every sink has delivered what it holds, at most *timeout* seconds.
+
+    Returns:
+        Whether everything was delivered.
+    """
+    return _channels.flush(time.monotonic() + timeout)
+
+
+def shutdown(timeout: float = 5.0) -> bool:
+    """Stop emitting, deliver what is held for at most *timeout* seconds, close the sinks.
+
+    All sinks share the time; what remains is counted as "shutdown_timeout". Idempotent; also
+    runs at interpreter exit.
+
+    Returns:
+        Whether everything was delivered.
+    """
+    global _current
+    with _lock:
+        was, _current = _current, None
+        _runtime.replace(None)
+    done = _channels.close(time.monotonic() + timeout)
+    if was is not None:
+        _tell("streamll_shutdown")
+    return done

@@ -1,0 +1,181 @@
+"""A DSPy call -> a span: start when it is announced, one closing event when it ends.
+
+DSPy runs our handlers in the thread and context of the call itself: the start handler
+before it, the end handler in a `finally` after it. So a context variable holds the running
+span, and the map of open spans is the only other state. Nothing here may raise.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from dspy.utils.callback import BaseCallback
+
+from streamll import _runtime
+from streamll._dspy.calls import CALLS, Call
+from streamll._dspy.marks import options_of
+from streamll._dspy.names import name_module
+from streamll._outcome import closing
+from streamll._pipeline import Pipeline
+from streamll._spans import CURRENT, Execution, Span
+
+__all__ = ["Capture"]
+
+logger = logging.getLogger("streamll")
+
+
+class _Open:
+    """A span in progress with what its end needs to know."""
+
+    __slots__ = ("call", "details", "handled", "span")
+
+    def __init__(self, span: Span, call: Call) -> None:
+        self.span = span
+        self.call = call
+        self.details: Any = None
+        #: The exception being handled around the call: not the call's own failure.
+        self.handled = sys.exc_info()[1]
+
+
+class Capture(BaseCallback):  # type: ignore[misc]
+    """The process-wide DSPy callback. Thread-safe; pickles to a fresh one."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, _Open] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Capture, ()
+
+    def __deepcopy__(self, memo: Any) -> Capture:
+        return self
+
+    def _start(self, kind: str, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        try:
+            pipeline = _runtime.current()
+            if pipeline is not None:
+                self._enter(pipeline, CALLS[kind], call_id, instance, inputs)
+        except Exception as error:  # noqa: BLE001 - DSPy would log it with its text
+            logger.debug("streamll: start of a %s not captured: %s", kind, type(error).__name__)
+
+    def _enter(
+        self, pipeline: Pipeline, call: Call, call_id: str, instance: Any, inputs: dict[str, Any]
+    ) -> None:
+        parent = CURRENT.get()
+        options = options_of(instance) if call.is_module else None
+        if parent is None and options is None and not pipeline.capture_all:
+            return
+        span = _new_span(call.operation, parent, options, pipeline)
+        span.severity = call.severity
+        span.name = call.label(instance)
+        if call.is_module:
+            name_module(span, instance, options)
+        opened = _Open(span, call)
+        span.enter()
+        self._open[call_id] = opened
+        if _wanted(span):
+            pipeline.emit(span, "start", call.start(span, instance, inputs))
+        opened.details = call.begin(span, instance, inputs)
+
+    def _end(self, call_id: str, outputs: Any, exception: BaseException | None) -> None:
+        opened = self._open.pop(call_id, None)
+        if opened is None:
+            return
+        try:
+            self._leave(opened, outputs, exception)
+        except Exception as error:  # noqa: BLE001
+            logger.debug("streamll: end of a call not captured: %s", type(error).__name__)
+
+    def _leave(self, opened: _Open, outputs: Any, exception: BaseException | None) -> None:
+        span = opened.span
+        error = exception if exception is not None else _unreported(opened, outputs)
+        try:
+            extra = opened.call.finish(span, opened.details, outputs, error)
+        finally:
+            span.exit()
+        pipeline = _runtime.current()
+        if pipeline is None or not _wanted(span):
+            return
+        event_type, severity, data = closing(error)
+        data = {**opened.call.end(span, outputs), **extra} if error is None else {**extra, **data}
+        pipeline.emit(span, event_type, data, severity=severity, duration_ms=span.duration_ms)
+
+    def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("module", call_id, instance, inputs)
+
+    def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("lm", call_id, instance, inputs)
+
+    def on_tool_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("tool", call_id, instance, inputs)
+
+    def on_adapter_format_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("adapter_format", call_id, instance, inputs)
+
+    def on_adapter_parse_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("adapter_parse", call_id, instance, inputs)
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("evaluate", call_id, instance, inputs)
+
+    def on_compile_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        self._start("compile", call_id, instance, inputs)
+
+    def on_interpreter_execute_start(
+        self, call_id: str, instance: Any, inputs: dict[str, Any]
+    ) -> None:
+        self._start("execute", call_id, instance, inputs)
+
+    def on_interpreter_tool_call_start(
+        self, call_id: str, instance: Any, inputs: dict[str, Any]
+    ) -> None:
+        self._start("interpreter_tool", call_id, instance, inputs)
+
+    def on_interpreter_startup_start(
+        self, call_id: str, instance: Any, inputs: dict[str, Any]
+    ) -> None:
+        self._start("startup", call_id, instance, inputs)
+
+    def on_interpreter_shutdown_start(
+        self, call_id: str, instance: Any, inputs: dict[str, Any]
+    ) -> None:
+        self._start("shutdown", call_id, instance, inputs)
+
+    def _ended(
+        self, call_id: str, outputs: Any, exception: BaseException | None = None
+    ) -> None:
+        self._end(call_id, outputs, exception)
+
+    on_module_end = on_lm_end = on_tool_end = _ended
+    on_adapter_format_end = on_adapter_parse_end = _ended
+    on_evaluate_end = on_compile_end = _ended
+    on_interpreter_execute_end = on_interpreter_tool_call_end = _ended
+    on_interpreter_startup_end = on_interpreter_shutdown_end = _ended
+
+
+def _new_span(operation: str, parent: Span | None, options: Any, pipeline: Pipeline) -> Span:
+    execution = parent.execution if parent else Execution()
+    span = Span(operation, parent=parent, execution=execution)
+    if options is not None:
+        span.options = options
+    elif span.options is None:
+        span.options = pipeline.capture
+    if parent is None and options is not None and options.sinks is not None:
+        execution.sinks = options.sinks()
+    return span
+
+
+def _wanted(span: Span) -> bool:
+    operations = span.options.operations
+    return operations is None or span.operation in operations
+
+
+def _unreported(opened: _Open, outputs: Any) -> BaseException | None:
+    """Return the exception in flight that DSPy does not report.
+
+    Before 3.3, DSPy tells its end handlers of `Exception` only; a `KeyboardInterrupt` or a
+    cancellation passes through the `finally` they run in.
+    """
+    error = sys.exc_info()[1]
+    return error if outputs is None and error is not opened.handled else None

@@ -1,0 +1,217 @@
+"""One LM call: what was asked, what it used, what it cost; exactly this call's.
+
+While the call runs, two DSPy settings are overridden in its own context: `usage_tracker`
+(told of billed usage) and `caller_modules` (whose last member is given the history entry).
+Both are handed to this call alone, so parallel calls cannot mix, and both pass everything
+on to whoever was there before. A call that succeeds without billing usage was a cache hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import attrs
+import dspy
+
+from streamll._dspy.tokens import TokenStream
+from streamll._spans import CURRENT, Span
+
+__all__ = ["LMCall", "begin", "current", "end", "finish", "model_of", "remember_format", "start"]
+
+#: The parameters that are told; an allow-list, so that no credential can slip through.
+_REQUEST: Final = (
+    "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "seed", "n", "stop",
+    "presence_penalty", "frequency_penalty", "reasoning_effort", "rollout_id",
+)  # fmt: skip
+
+
+class _Tracker:
+    """Stands in for `settings.usage_tracker` during one LM call."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.usage: list[Mapping[str, Any]] = []
+
+    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
+        self.usage.append(usage_entry)
+        if self.inner:
+            self.inner.add_usage(lm, usage_entry)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+class _History(list[Any]):
+    """A history that keeps the newest entry only."""
+
+    def append(self, entry: Any) -> None:
+        self[:] = [entry]
+
+    def pop(self, index: Any = -1) -> Any:
+        # DSPy pops the oldest before it appends to a full history.
+        return None
+
+
+class _Caller:
+    """Stands in as the innermost of `settings.caller_modules`, to be given the history entry."""
+
+    def __init__(self) -> None:
+        self.history = _History()
+
+
+@attrs.define(kw_only=True, eq=False)
+class LMCall:
+    """What is known of an LM call in progress.
+
+    Attributes:
+        tracker: is told of billed usage.
+        caller: is given the history entry.
+        settings: the context manager of the overridden settings.
+        stream: emits the tokens; None where they are not wanted.
+        retries: what LiteLLM is asked to retry; 0 from DSPy 3.4 on, which retries itself.
+    """
+
+    tracker: _Tracker
+    caller: _Caller
+    settings: Any
+    stream: TokenStream | None
+    retries: int
+
+
+def model_of(instance: Any) -> str | None:
+    """Return the model's name."""
+    return getattr(instance, "model", None)
+
+
+def remember_format(span: Span, adapter: Any, signature: Any) -> None:
+    """Note on the calling module's span which adapter renders which fields."""
+    if span.parent is not None:
+        span.parent.details = (adapter, signature)
+
+
+def _format(span: Span) -> tuple[Any, Any]:
+    known = span.parent.details if span.parent is not None else None
+    return known if isinstance(known, tuple) else (None, None)
+
+
+def start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the data of `llm_call.start`."""
+    given = {**getattr(instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
+    model = str(model_of(instance))
+    adapter, signature = _format(span)
+    data: dict[str, Any] = {
+        "model": model,
+        "request": {key: given[key] for key in _REQUEST if given.get(key) is not None},
+    }
+    if "/" in model:
+        data["provider"] = model.split("/", 1)[0]
+    if adapter is not None:
+        data["adapter"] = type(adapter).__name__
+        data["signature"] = getattr(signature, "signature", None)
+    if span.options.include_prompts:
+        data["messages"] = inputs.get("messages") or inputs.get("prompt")
+    return data
+
+
+def begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> LMCall:
+    """Override the settings for this call; undone by `finish`."""
+    inner = dspy.settings.get("usage_tracker")
+    callers = dspy.settings.get("caller_modules") or []
+    tracker = _Tracker(inner.inner if isinstance(inner, _Tracker) else inner)
+    caller = _Caller()
+    others = [module for module in callers if not isinstance(module, _Caller)]
+    override = dspy.settings.context(usage_tracker=tracker, caller_modules=[*others, caller])
+    override.__enter__()
+    call = LMCall(tracker=tracker, caller=caller, settings=override, stream=None, retries=_retries(instance))
+    span.details = call
+    if span.options.include_tokens:
+        call.stream = TokenStream.of(span, *_format(span))
+    return call
+
+
+def _retries(instance: Any) -> int:
+    return 0 if hasattr(instance, "_engine_spec") else int(getattr(instance, "num_retries", 0) or 0)
+
+
+def finish(
+    span: Span, call: LMCall | None, outputs: Any, error: BaseException | None
+) -> Mapping[str, Any]:
+    """Restore the settings, emit what is left of the text, return usage and timing."""
+    if call is None:
+        return {}
+    call.settings.__exit__(None, None, None)
+    entry = call.caller.history[0] if call.caller.history else None
+    cached = error is None and not call.tracker.usage and _has_cache(entry)
+    stream = call.stream
+    if stream is not None:
+        stream.finish(outputs, error=error, cached=cached)
+    data = _usage(call.tracker.usage)
+    for ancestor in span.ancestors() if "total_tokens" in data else ():
+        ancestor.tokens.append(data["total_tokens"])
+    data.update(_facts(entry))
+    if error is None:
+        data["cache_hit"] = cached
+    if stream is not None:
+        data.update(stream.timing(data.get("output_tokens")))
+    return data
+
+
+def _has_cache(entry: Any) -> bool:
+    """Whether the call went through DSPy's own bookkeeping, where unbilled means cached."""
+    return entry is not None
+
+
+def end(span: Span, outputs: Any) -> Mapping[str, Any]:
+    """Return the completions, where prompts are captured."""
+    return {"outputs": outputs} if span.options.include_prompts else {}
+
+
+def _usage(billed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Sum the usage of the call's attempts. What the provider did not say stays absent."""
+    found: dict[str, Any] = {}
+    for usage in billed:
+        for name, value in _counts(usage):
+            if isinstance(value, int) and not isinstance(value, bool):
+                found[name] = found.get(name, 0) + value
+    return found
+
+
+def _counts(usage: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    prompt, completion = (
+        _mapping(usage.get(key)) for key in ("prompt_tokens_details", "completion_tokens_details")
+    )
+    counts = [
+        ("input_tokens", usage.get("prompt_tokens", usage.get("input_tokens"))),
+        ("output_tokens", usage.get("completion_tokens", usage.get("output_tokens"))),
+        ("total_tokens", usage.get("total_tokens")),
+        ("cached_input_tokens", prompt.get("cached_tokens")),
+        ("cache_write_tokens", usage.get("cache_creation_input_tokens")),
+        ("reasoning_tokens", completion.get("reasoning_tokens")),
+    ]
+    return [(name, value) for name, value in counts if value is not None]
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    return value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+
+
+def _facts(entry: Any) -> dict[str, Any]:
+    """Return cost and response facts of a history entry (a mapping; attributes in 3.3)."""
+    get = entry.get if isinstance(entry, Mapping) else lambda key: getattr(entry, key, None)
+    response = get("response") if entry is not None else None
+    facts = {
+        "cost_usd": get("cost") if entry is not None else None,
+        "response_model": get("response_model") if entry is not None else None,
+        "response_id": getattr(response, "id", None),
+    }
+    return {key: value for key, value in facts.items() if isinstance(value, (str, float, int))}
+
+
+def current() -> LMCall | None:
+    """Return the LM call running in this context, for the taps in DSPy's engines."""
+    span = CURRENT.get()
+    return span.details if span is not None and isinstance(span.details, LMCall) else None
+

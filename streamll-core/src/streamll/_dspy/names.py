@@ -1,0 +1,66 @@
+"""What a module is called: `module_name` and `module_path`.
+
+`module_name` is the nearest module the user wrote: DSPy's own (Predict, ChainOfThought ...)
+belong to the module they work in, so that the tokens of an LM call inside ``RAGPipeline``
+are routed as ``rag_pipeline``, as the guide shows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from streamll._capture import CaptureOptions
+from streamll._spans import Span
+from streamll.templates import snake_case
+
+__all__ = ["name_module"]
+
+#: Root program -> id of each module in it -> attribute path.
+_paths: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary()
+
+
+class _Root:
+    """The outermost module of an execution: paths are relative to it."""
+
+    __slots__ = ("module", "searched")
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.searched = False
+
+    def path_of(self, module: Any) -> str | None:
+        if module is self.module:
+            return None
+        known = _paths.get(self.module)
+        if (known is None or id(module) not in known) and not self.searched:
+            # Once per execution: a module made inside forward() is in no tree.
+            self.searched = True
+            known = _paths[self.module] = _walk(self.module)
+        return known.get(id(module)) if known else None
+
+
+def _walk(root: Any) -> dict[int, str]:
+    return {
+        id(module): name.removeprefix("self.") for name, module in root.named_sub_modules()
+    }
+
+
+def name_module(span: Span, module: Any, options: CaptureOptions | None) -> None:
+    """Set `module_name` and `module_path` of a module's span."""
+    kind = type(module)
+    if options is not None and options.name is not None:
+        span.module_name = options.name
+    elif kind.__module__.partition(".")[0] != "dspy" or span.module_name is None:
+        span.module_name = snake_case(kind.__name__)
+    if span.execution.root is None:
+        span.execution.root = _Root(module)
+    span.module_path = _path(span.execution.root, module) or span.module_path
+
+
+def _path(root: Any, module: Any) -> str | None:
+    try:
+        found: str | None = root.path_of(module)
+    except TypeError:  # an unhashable module
+        return None
+    return found

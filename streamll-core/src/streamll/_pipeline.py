@@ -1,0 +1,218 @@
+"""Event -> processors -> one channel per sink. Runs in the emitting thread, never raises.
+
+Order of an emit: level, sampling, snapshot, processors (may change or veto; fails closed),
+sequence number, one encoding, every channel, observers. The number is given after the
+filters so that what arrives has no gaps.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, Final, Protocol
+
+import attrs
+
+from streamll import _ids
+from streamll._capture import CaptureOptions
+from streamll._spans import CONTEXT, Execution, Span
+from streamll.encoding import Limits, encode, json_safe
+from streamll.events import SCHEMA_VERSION, Event
+
+__all__ = ["Pipeline", "Route", "Source"]
+
+logger = logging.getLogger("streamll")
+
+SEVERITIES: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3}
+
+Processor = Callable[[Event], Event | None]
+Observer = Callable[[Event], Any]
+#: The empty payload is shared: nobody mutates an event's data.
+_EMPTY: Final[Mapping[str, Any]] = {}
+
+
+class _Channel(Protocol):
+    def submit(self, event: Event, body: bytes) -> None: ...
+
+
+class Route:
+    """A channel and the filter in front of it (`only=`): globs over type and operation."""
+
+    __slots__ = ("_known", "_only", "channel", "sink")
+
+    def __init__(self, sink: Any, channel: _Channel, only: tuple[str, ...] | None) -> None:
+        self.sink = sink
+        self.channel = channel
+        self._only = only
+        self._known: dict[tuple[str, str], bool] = {}
+
+    def accepts(self, event: Event) -> bool:
+        """Whether *event* passes the filter; the answer per kind is remembered."""
+        if self._only is None:
+            return True
+        kind = (event.event_type, event.operation)
+        known = self._known.get(kind)
+        if known is None:
+            if len(self._known) > 1_000:  # noqa: PLR2004 - custom names may be unbounded
+                self._known.clear()
+            known = self._known[kind] = self._matches(*kind)
+        return known
+
+    def _matches(self, event_type: str, operation: str) -> bool:
+        names = (event_type, operation, f"{operation}.{event_type}")
+        return any(fnmatchcase(name, pattern) for pattern in self._only or () for name in names)
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """What the producing process says of itself; part of every event."""
+
+    service: str
+    environment: str | None = None
+    release: str | None = None
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the `source` of the events of this process."""
+        fields = attrs.asdict(self, filter=lambda _, value: value is not None)
+        return {**fields, "host": socket.gethostname(), "pid": os.getpid()}
+
+
+@attrs.define(kw_only=True)
+class Pipeline:
+    """Where events go, fixed at configure time; replaced as a whole, never changed.
+
+    Attributes:
+        routes: one per sink.
+        processors: called in order; may replace or veto an event; one that raises vetoes.
+        observers: see every accepted event.
+        source: who we are.
+        level: least severity that is emitted.
+        limits: sizes.
+        tags: put on every event.
+        capture: what is captured where `instrument` does not say otherwise.
+        capture_all: whether programs that nobody marked are captured too.
+        lost: why events did not become accepted: reason -> count.
+    """
+
+    routes: tuple[Route, ...]
+    source: Source
+    processors: tuple[Processor, ...] = ()
+    observers: tuple[Observer, ...] = ()
+    level: str = "debug"
+    limits: Limits = attrs.field(factory=Limits)
+    tags: tuple[str, ...] = ()
+    capture: CaptureOptions = attrs.field(factory=CaptureOptions)
+    capture_all: bool = False
+    lost: Counter[str] = attrs.field(factory=Counter)
+    _source: Mapping[str, Any] = attrs.field(init=False)
+    _least: int = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._least = SEVERITIES[self.level]
+        self.renew_source()
+
+    def renew_source(self) -> None:
+        """Describe the process again, e.g. with a forked child's pid."""
+        self._source = self.source.describe()
+
+    def emit(
+        self,
+        span: Span,
+        event_type: str,
+        data: Mapping[str, Any] = _EMPTY,
+        *,
+        severity: str | None = None,
+        duration_ms: float | None = None,
+        trusted: bool = False,
+        tags: tuple[str, ...] = (),
+    ) -> None:
+        """Accept one event of *span*. *trusted* data is ours: JSON-safe and never changed."""
+        severity = severity or span.severity
+        if SEVERITIES[severity] < self._least:
+            return
+        try:
+            self._accept(span, event_type, data, severity, duration_ms, trusted, tags)
+        except Exception as error:  # noqa: BLE001 - observing never fails the program
+            self._report("emit_error", error)
+
+    def _accept(
+        self,
+        span: Span,
+        event_type: str,
+        data: Mapping[str, Any],
+        severity: str,
+        duration_ms: float | None,
+        trusted: bool,  # noqa: FBT001 - private
+        tags: tuple[str, ...],
+    ) -> None:
+        truncated: dict[str, int] | None = None
+        if not trusted:
+            data, truncated = json_safe(data, self.limits)
+        execution = span.execution
+        event = Event(
+            event_id=_ids.event_id(),
+            event_type=event_type,
+            operation=span.operation,
+            timestamp=datetime.now(UTC),
+            sequence=0 if self.processors else execution.next_sequence(),
+            execution_id=execution.execution_id,
+            trace_id=execution.trace_id,
+            span_id=span.span_id,
+            severity=severity,
+            data=data,
+            schema_version=SCHEMA_VERSION,
+            parent_span_id=span.parent.span_id if span.parent else None,
+            module_name=span.module_name,
+            module_path=span.module_path,
+            name=span.name,
+            duration_ms=duration_ms,
+            source=self._source,
+            context=CONTEXT.get(),
+            tags=self.tags + tags if tags else self.tags,
+            truncated=truncated or None,
+            sampled_rate=execution.sampled_rate,
+        )
+        if self.processors:
+            processed = self._process(event)
+            if processed is None:
+                return
+            event = processed.replace(sequence=execution.next_sequence())
+        self._send(event, execution)
+
+    def _process(self, event: Event) -> Event | None:
+        current: Event | None = event
+        for processor in self.processors:
+            try:
+                current = processor(current)  # type: ignore[arg-type]
+            except Exception as error:  # noqa: BLE001 - fails closed: a raising redactor leaks nothing
+                self._report("processor_error", error)
+                return None
+            if current is None:
+                self.lost["vetoed"] += 1
+                return None
+            if not isinstance(current, Event):
+                self._report("processor_error", TypeError("not an Event"))
+                return None
+        return current
+
+    def _send(self, event: Event, execution: Execution) -> None:
+        event, body = encode(event, self.limits)
+        for route in execution.sinks if execution.sinks is not None else self.routes:
+            if route.accepts(event):
+                route.channel.submit(event, body)
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception as error:  # noqa: BLE001 - one observer never silences another
+                self._report("observer_error", error)
+
+    def _report(self, reason: str, error: Exception) -> None:
+        """Count, and log the first of each reason: by type name, never with payload."""
+        self.lost[reason] += 1
+        if self.lost[reason] == 1:
+            logger.warning("streamll: %s (%s); further ones are counted", reason, type(error).__name__)

@@ -1,0 +1,123 @@
+"""From what the user wrote to open channels: names, URLs and instances -> sinks -> routes."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from streamll._delivery import Channel, make_channel
+from streamll._pipeline import Route
+from streamll._plugins import registry
+from streamll._urls import options_of, split_options
+from streamll.errors import ConfigurationError
+from streamll.settings import reject_unknown
+from streamll.sink import AsyncSink, Sink
+
+__all__ = ["Channels", "resolve_sinks"]
+
+
+def resolve_sinks(wanted: Iterable[Any]) -> tuple[Sink | AsyncSink, ...]:
+    """Return sink instances for instances, registered names and URLs.
+
+    Raises:
+        ConfigurationError: for anything else; the message says what to write.
+    """
+    if isinstance(wanted, (str, Sink, AsyncSink)):
+        raise ConfigurationError("sinks must be a list, e.g. sinks=[TerminalSink()]")
+    return tuple(dict.fromkeys(_resolve(item) for item in wanted))
+
+
+def _resolve(item: Any) -> Sink | AsyncSink:
+    if isinstance(item, (Sink, AsyncSink)):
+        _check_write(item)
+        return item
+    if isinstance(item, str):
+        return _from_url(item) if "://" in item else _make(item, {})
+    if isinstance(item, type) and issubclass(item, (Sink, AsyncSink)):
+        raise ConfigurationError(f"{item.__name__} is a class; write {item.__name__}()")
+    raise ConfigurationError(
+        f"{type(item).__name__} is not a sink: pass a streamll.Sink, a registered name such as "
+        f'"terminal", or a URL such as "redis://localhost:6379"'
+    )
+
+
+def _check_write(sink: Sink | AsyncSink) -> None:
+    is_async = inspect.iscoroutinefunction(type(sink).write)
+    name = type(sink).__name__
+    if isinstance(sink, AsyncSink) and not is_async:
+        raise ConfigurationError(f"{name}.write must be `async def`, or derive from streamll.Sink")
+    if isinstance(sink, Sink) and is_async:
+        raise ConfigurationError(f"{name}.write is async; derive from streamll.AsyncSink")
+    if type(sink).write in (Sink.write, AsyncSink.write):
+        raise ConfigurationError(f"{name} must define write(self, batch)")
+
+
+def _from_url(url: str) -> Sink | AsyncSink:
+    scheme = urlsplit(url).scheme
+    factory = registry().sink(f"{scheme}://").resolve()
+    rest, options = split_options(url, factory)
+    return _construct(factory, {**options, getattr(factory, "url_parameter", "url"): rest})
+
+
+def _make(name: str, options: dict[str, Any]) -> Sink | AsyncSink:
+    return _construct(registry().sink(name).resolve(), options)
+
+
+def _construct(factory: Callable[..., Any], options: dict[str, Any]) -> Sink | AsyncSink:
+    parameters = inspect.signature(factory).parameters.values()
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        reject_unknown(options, options_of(factory), f"option of {factory.__name__}")
+    sink = factory(**options)
+    if not isinstance(sink, (Sink, AsyncSink)):
+        raise ConfigurationError(
+            f"{getattr(factory, '__name__', 'a plugin')} made a {type(sink).__name__}, which is not "
+            "a streamll.Sink"
+        )
+    _check_write(sink)
+    return sink
+
+
+@attrs.define
+class Channels:
+    """The open channels of the process, one per sink. Thread-safe."""
+
+    announce: Callable[..., Any]
+    on_change: Callable[..., Any]
+    _open: dict[int, tuple[Any, Channel]] = attrs.field(init=False, factory=dict)
+    _lock: threading.RLock = attrs.field(init=False, factory=threading.RLock)
+
+    def routes(self, sinks: Sequence[Sink | AsyncSink]) -> tuple[Route, ...]:
+        """Return a route to each sink, opening channels that are not open."""
+        with self._lock:
+            return tuple(Route(sink, self._channel(sink), sink.delivery.only) for sink in sinks)
+
+    def _channel(self, sink: Sink | AsyncSink) -> Channel:
+        known = self._open.get(id(sink))
+        if known is None or not known[1].is_running:
+            channel = make_channel(sink, announce=self.announce, on_change=self.on_change)
+            known = self._open[id(sink)] = (sink, channel)
+        return known[1]
+
+    def open(self) -> list[Channel]:
+        """Return the open channels."""
+        with self._lock:
+            return [channel for _, channel in self._open.values()]
+
+    def flush(self, deadline: float) -> bool:
+        """Wait until *deadline* (monotonic seconds) for every channel to be empty."""
+        return all([channel.flush(deadline) for channel in self.open()])
+
+    def close(self, deadline: float, keep: Iterable[Any] = ()) -> bool:
+        """Drain and close the channels of all sinks but *keep*, in parallel, until *deadline*."""
+        kept = {id(sink) for sink in keep}
+        with self._lock:
+            leaving = [key for key in self._open if key not in kept]
+            channels = [self._open.pop(key)[1] for key in leaving]
+        for channel in channels:
+            channel.begin_close(deadline)
+        return all([channel.close(deadline) for channel in channels])

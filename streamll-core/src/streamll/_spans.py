@@ -1,0 +1,117 @@
+"""Where we are: the running span, its execution, and the ambient context.
+
+All three travel in context variables, so they follow `await`, tasks and
+`asyncio.to_thread` by themselves; `dspy.Parallel` is taught by `streamll._dspy`, other
+thread pools by `streamll.bound`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from streamll import _ids
+
+__all__ = ["CONTEXT", "CURRENT", "Execution", "Span"]
+
+
+class Execution:
+    """One outermost call: the scope of `sequence`.
+
+    Attributes:
+        execution_id: 32 hex.
+        trace_id: `execution_id`, or the id of the foreign trace this call is part of.
+        next_sequence: returns 1, 2, 3 ...; atomic under the GIL and in free-threaded builds.
+        sinks: the sinks of this execution only, or None for the configured ones.
+    """
+
+    __slots__ = (
+        "execution_id",
+        "held",
+        "next_sequence",
+        "root",
+        "sampled_rate",
+        "sinks",
+        "trace_id",
+    )
+
+    def __init__(self, trace_id: str | None = None, sinks: tuple[Any, ...] | None = None) -> None:
+        self.execution_id = _ids.trace_id()
+        self.trace_id = trace_id or self.execution_id
+        self.next_sequence: Callable[[], int] = itertools.count(1).__next__
+        self.sinks = sinks
+        self.sampled_rate: float | None = None
+        self.held: Any = None
+        self.root: Any = None
+
+
+class Span:
+    """One call in progress. Owned by the thread or task that runs the call."""
+
+    __slots__ = (
+        "details",
+        "execution",
+        "module_name",
+        "module_path",
+        "name",
+        "operation",
+        "options",
+        "parent",
+        "previous",
+        "severity",
+        "span_id",
+        "started",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        operation: str,
+        *,
+        parent: Span | None,
+        execution: Execution,
+        name: str | None = None,
+        severity: str = "info",
+    ) -> None:
+        self.operation = operation
+        self.parent = parent
+        self.execution = execution
+        self.name = name
+        self.severity = severity
+        self.span_id = _ids.span_id()
+        self.module_name = parent.module_name if parent else None
+        self.module_path = parent.module_path if parent else None
+        self.options: Any = parent.options if parent else None
+        self.details: Any = None
+        self.previous: Span | None = None
+        self.tokens: list[int] = []
+        self.started = time.perf_counter()
+
+    @property
+    def duration_ms(self) -> float:
+        """Milliseconds since the start, by the monotonic clock."""
+        return round((time.perf_counter() - self.started) * 1000, 3)
+
+    def ancestors(self) -> Iterator[Span]:
+        """Yield the enclosing spans, nearest first."""
+        span = self.parent
+        while span is not None:
+            yield span
+            span = span.parent
+
+    def enter(self) -> None:
+        """Make this the running span of the current context."""
+        self.previous = CURRENT.get()
+        CURRENT.set(self)
+
+    def exit(self) -> None:
+        """Give the context back to the span that ran before."""
+        CURRENT.set(self.previous)
+
+
+CURRENT: ContextVar[Span | None] = ContextVar("streamll_span", default=None)
+#: Never mutated: every change sets a new mapping, so events share it without copying.
+CONTEXT: ContextVar[Mapping[str, Any] | None] = ContextVar("streamll_context", default=None)

@@ -1,0 +1,175 @@
+"""The application's own events: `emit`, `trace`, `context`, `bound`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from streamll import _runtime
+from streamll._outcome import closing
+from streamll._spans import CONTEXT, CURRENT, Execution, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Trace", "bound", "context", "emit", "set_context", "trace"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SCALARS: Final = (str, int, float, bool, type(None))
+
+
+def emit(name: str, data: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
+    """Emit a custom event from anywhere; it joins the running span.
+
+    Never blocks and never raises, whatever *data* holds. A no-op until `configure`. Safe from
+    any thread, signal handlers and `__del__`.
+
+    Args:
+        name: the event type; a stable name such as "docs_found", never data.
+        data: the payload; a snapshot is taken.
+        **fields: more payload.
+    """
+    pipeline = _runtime.current()
+    if pipeline is None:
+        return
+    span = CURRENT.get() or Span("custom", parent=None, execution=Execution())
+    pipeline.emit(span, str(name), {**(data or {}), **fields}, severity="info")
+
+
+class Trace:
+    """A span of the application's own: ``with``, ``async with``, or a decorator.
+
+    Emits start, then exactly one of end, error or cancel. DSPy calls inside become children.
+    Each entry is a span of its own, so a decorator may be called concurrently.
+    """
+
+    def __init__(self, operation: str, fields: Mapping[str, Any]) -> None:
+        self._operation = operation
+        self._fields = fields
+        self._span: Span | None = None
+        self._result: dict[str, Any] = {}
+
+    def emit(self, name: str, data: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
+        """Emit a custom event that belongs to this span, from any thread."""
+        pipeline = _runtime.current()
+        if pipeline is not None and self._span is not None:
+            pipeline.emit(self._span, str(name), {**(data or {}), **fields})
+
+    def set(self, **fields: Any) -> None:
+        """Add *fields* to the data of the end event."""
+        self._result.update(fields)
+
+    def __enter__(self) -> Trace:
+        pipeline = _runtime.current()
+        if pipeline is not None:
+            parent = CURRENT.get()
+            execution = parent.execution if parent else Execution()
+            self._span = Span(self._operation, parent=parent, execution=execution)
+            self._span.enter()
+            pipeline.emit(self._span, "start", self._fields)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        span, pipeline = self._span, _runtime.current()
+        if span is None:
+            return
+        span.exit()
+        if pipeline is not None:
+            event_type, severity, data = closing(error)
+            pipeline.emit(
+                span,
+                event_type,
+                {**self._result, **data},
+                severity=severity,
+                duration_ms=span.duration_ms,
+            )
+
+    async def __aenter__(self) -> Trace:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with Trace(self._operation, self._fields):
+                    return await function(*args, **kwargs)
+
+            return run_async  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Trace(self._operation, self._fields):
+                return function(*args, **kwargs)
+
+        return run
+
+
+def trace(operation: str, /, **fields: Any) -> Trace:
+    """Return a span named *operation*; *fields* become the data of its start event."""
+    return Trace(str(operation), fields)
+
+
+def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in fields.items():
+        if not isinstance(value, _SCALARS):
+            raise TypeError(f"context value {key!r} must be a scalar, not {type(value).__name__}")
+    return {**(CONTEXT.get() or {}), **fields}
+
+
+@contextmanager
+def context(**fields: str | float | bool | None) -> Iterator[None]:
+    """Put *fields* on every event emitted inside the block, in this thread or task.
+
+    Raises:
+        TypeError: for a value that is not a scalar.
+    """
+    token = CONTEXT.set(_checked(fields))
+    try:
+        yield
+    finally:
+        CONTEXT.reset(token)
+
+
+def set_context(**fields: str | float | bool | None) -> None:
+    """Put *fields* on every later event of this thread or task. Raises as `context` does."""
+    CONTEXT.set(_checked(fields))
+
+
+def bound(function: Callable[P, R]) -> Callable[P, R]:
+    """Return *function* bound to the span and context that run now, for another thread.
+
+    For thread pools DSPy does not know; `dspy.Parallel` and `batch` need none. Each call
+    leaves the context of its thread as it was.
+    """
+    span, fields = CURRENT.get(), CONTEXT.get()
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        before = CURRENT.set(span), CONTEXT.set(fields)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            CURRENT.reset(before[0])
+            CONTEXT.reset(before[1])
+
+    return run

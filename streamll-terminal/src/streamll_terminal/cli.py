@@ -1,0 +1,77 @@
+"""The command ``streamll``."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import streamll
+from cyclopts import App, CycloptsError, Parameter
+
+__all__ = ["app", "main"]
+
+#: Exit code for what the user can correct, as for a wrong option.
+_USAGE = 2
+#: What a shell reports for a program that wrote into a closed pipe: 128 + SIGPIPE.
+_CLOSED_PIPE = 141
+
+app = App(
+    name="streamll",
+    help="See what happens inside DSPy programs, as it happens.",
+    version=lambda: f"streamll {version('streamll-core')}",
+    result_action="return_value",
+)
+
+
+@app.command
+def demo(
+    *,
+    delay: Annotated[float, Parameter(negative=())] = 0.03,
+    debug: Annotated[bool, Parameter(negative=())] = False,
+    svg: Path | None = None,
+) -> None:
+    """Run a DSPy program on a scripted model and watch it. Needs no key and no network.
+
+    Args:
+        delay: seconds between two tokens.
+        debug: show adapter formatting and parsing too.
+        svg: also write what was shown to this file, as a picture.
+    """
+    from streamll_terminal._demo import run_demo  # noqa: PLC0415 - imports DSPy, for seconds
+
+    run_demo(delay=delay, debug=debug, picture=svg)
+
+
+@app.command
+def plugins() -> None:
+    """List the installed plugins and whether they work."""
+    from streamll_terminal._tables import print_plugins  # noqa: PLC0415 - imports rich tables
+
+    print_plugins(streamll.plugins())
+
+
+def main() -> None:
+    """Run the command line.
+
+    Exits with 2, after one line on stderr, for what the user can correct; with 141 when the
+    reader of a pipe is gone.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app(exit_on_error=False, print_error=False)
+    except (CycloptsError, streamll.ConfigurationError) as error:
+        sys.stderr.write(f"streamll: {error}\n")
+        raise SystemExit(_USAGE) from None
+    except BrokenPipeError:
+        _discard_stdout()
+        raise SystemExit(_CLOSED_PIPE) from None
+
+
+def _discard_stdout() -> None:
+    """Let the flush at exit succeed: the reader of our output is gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
