@@ -35,7 +35,7 @@ from streamll.templates import Template
 
 __version__ = _version("streamll-core")
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - grouped by use
     # Configure
     "Configuration",
     "configure",

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import attrs
 
@@ -49,7 +49,7 @@ class Configuration:
     pipeline: Pipeline | None
     _before: Configuration | None = None
 
-    def __enter__(self) -> Configuration:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -73,7 +73,7 @@ _current: Configuration | None = None
 _channels = Channels(announce=dropped_event, on_change=tell_circuit_change)
 
 
-def configure(  # noqa: PLR0917 - one positional, the rest by keyword
+def configure(
     sinks: Iterable[Sink | AsyncSink | str] | None = None,
     *,
     capture: str | None = None,
@@ -178,7 +178,9 @@ def _callables(processors: Iterable[Processor]) -> tuple[Processor, ...]:
     found = tuple(processors)
     for processor in found:
         if not callable(processor):
-            raise ConfigurationError(f"a processor must be callable, not {type(processor).__name__}")
+            raise ConfigurationError(
+                f"a processor must be callable, not {type(processor).__name__}"
+            )
     return found
 
 

@@ -147,7 +147,7 @@ class Pipeline:
         data: Mapping[str, Any],
         severity: str,
         duration_ms: float | None,
-        trusted: bool,  # noqa: FBT001 - private
+        trusted: bool,
         tags: tuple[str, ...],
     ) -> None:
         truncated: dict[str, int] | None = None
@@ -215,4 +215,6 @@ class Pipeline:
         """Count, and log the first of each reason: by type name, never with payload."""
         self.lost[reason] += 1
         if self.lost[reason] == 1:
-            logger.warning("streamll: %s (%s); further ones are counted", reason, type(error).__name__)
+            logger.warning(
+                "streamll: %s (%s); further ones are counted", reason, type(error).__name__
+            )

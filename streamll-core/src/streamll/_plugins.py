@@ -102,7 +102,9 @@ class Registry:
             plugin.status = "denied"
             return
         try:
-            self.register(point.load(), plugin.name, f"plugin {plugin.name!r} ({plugin.distribution})")
+            self.register(
+                point.load(), plugin.name, f"plugin {plugin.name!r} ({plugin.distribution})"
+            )
         except Exception as error:  # noqa: BLE001 - one broken plugin never stops another
             plugin.status = "broken"
             plugin.error = f"{type(error).__name__}: {safe_text(error)}"
@@ -132,9 +134,7 @@ class Registry:
             for key in [k for k, v in table.items() if v.plugin.startswith(f"plugin {name!r}")]:
                 del table[key]
 
-    def _collect(
-        self, module: Any, hook: str, table: dict[str, Registration], origin: str
-    ) -> None:
+    def _collect(self, module: Any, hook: str, table: dict[str, Registration], origin: str) -> None:
         implementation = getattr(module, hook, None)
         if implementation is None:
             return
@@ -143,7 +143,9 @@ class Registry:
             entry = Registration(name=name, factory=factory, schemes=tuple(schemes), plugin=origin)
             for key in (name, *(f"{scheme}://" for scheme in entry.schemes)):
                 if key in table and table[key].plugin != origin:
-                    raise PluginError(f"{key!r} is registered by both {table[key].plugin} and {origin}")
+                    raise PluginError(
+                        f"{key!r} is registered by both {table[key].plugin} and {origin}"
+                    )
                 table[key] = entry
 
         implementation(register)
@@ -172,7 +174,9 @@ class Registry:
         for plugin in self.plugins:
             if plugin.name == plain and plugin.status != "loaded":
                 reason = plugin.error or "denied by STREAMLL_PLUGINS"
-                raise PluginError(f"plugin {plain!r} ({plugin.distribution}) is {plugin.status}: {reason}")
+                raise PluginError(
+                    f"plugin {plain!r} ({plugin.distribution}) is {plugin.status}: {reason}"
+                )
         raise ConfigurationError(_unknown(what, name, table))
 
 
@@ -187,7 +191,8 @@ def _unknown(what: str, name: str, table: dict[str, Registration]) -> str:
     bundled = package in {"redis", "rabbitmq", "terminal"}
     install = f'"streamll[{package}]"' if bundled else f"streamll-{package}"
     known = ", ".join(sorted(table)) or "none"
-    return f"unknown {label} {name!r}; known: {known}. Is its plugin installed? Try: pip install {install}"
+    advice = f"Is its plugin installed? Try: pip install {install}"
+    return f"unknown {label} {name!r}; known: {known}. {advice}"
 
 
 def _describe(point: EntryPoint) -> Plugin:
@@ -217,7 +222,8 @@ def _reject_duplicates(points: list[EntryPoint]) -> None:
         if point.name in seen and seen[point.name] != origin:
             raise PluginError(
                 f"two installed packages bring a streamll plugin named {point.name!r}: "
-                f"{seen[point.name]} and {origin}; uninstall one or set STREAMLL_PLUGINS=-{point.name}"
+                f"{seen[point.name]} and {origin}; uninstall one, or set "
+                f"STREAMLL_PLUGINS=-{point.name}"
             )
         seen[point.name] = origin
 

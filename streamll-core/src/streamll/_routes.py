@@ -110,7 +110,7 @@ class Channels:
 
     def flush(self, deadline: float) -> bool:
         """Wait until *deadline* (monotonic seconds) for every channel to be empty."""
-        return all([channel.flush(deadline) for channel in self.open()])
+        return all([channel.flush(deadline) for channel in self.open()])  # noqa: C419 - flush every one
 
     def close(self, deadline: float, keep: Iterable[Any] = ()) -> bool:
         """Drain and close the channels of all sinks but *keep*, in parallel, until *deadline*."""
@@ -120,4 +120,4 @@ class Channels:
             channels = [self._open.pop(key)[1] for key in leaving]
         for channel in channels:
             channel.begin_close(deadline)
-        return all([channel.close(deadline) for channel in channels])
+        return all([channel.close(deadline) for channel in channels])  # noqa: C419 - close every one

@@ -82,8 +82,8 @@ class Span:
         self.name = name
         self.severity = severity
         self.span_id = _ids.span_id()
-        self.module_name = parent.module_name if parent else None
-        self.module_path = parent.module_path if parent else None
+        self.module_name: str | None = parent.module_name if parent else None
+        self.module_path: str | None = parent.module_path if parent else None
         self.options: Any = parent.options if parent else None
         self.details: Any = None
         self.previous: Span | None = None

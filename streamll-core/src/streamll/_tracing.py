@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from streamll import _runtime
 from streamll._outcome import closing
@@ -65,7 +65,7 @@ class Trace:
         """Add *fields* to the data of the end event."""
         self._result.update(fields)
 
-    def __enter__(self) -> Trace:
+    def __enter__(self) -> Self:
         pipeline = _runtime.current()
         if pipeline is not None:
             parent = CURRENT.get()
@@ -95,7 +95,7 @@ class Trace:
                 duration_ms=span.duration_ms,
             )
 
-    async def __aenter__(self) -> Trace:
+    async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(

@@ -24,7 +24,9 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 def options_of(factory: Callable[..., Any]) -> Mapping[str, Any]:
     """Return option name -> default (or `inspect.Parameter.empty`) of a sink class."""
     parameters = inspect.signature(factory).parameters.values()
-    named = {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    named = {
+        p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
     delivery = DeliverySettings()
     return {**{name: getattr(delivery, name) for name in DeliverySettings.names()}, **named}
 
@@ -53,7 +55,9 @@ def _typed(name: str, text: str, default: Any) -> Any:
         if isinstance(default, float) or name == "deadline":
             return float(text)
     except ValueError:
-        raise ConfigurationError(f"{name}={text!r} in the URL is not a {type(default).__name__}") from None
+        raise ConfigurationError(
+            f"{name}={text!r} in the URL is not a {type(default).__name__}"
+        ) from None
     return text
 
 

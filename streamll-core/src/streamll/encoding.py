@@ -134,10 +134,8 @@ def _shown(value: Any) -> Any:
         return encoder(value)
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
-    if isinstance(value, (UUID, Decimal, PurePath)):
+    if isinstance(value, (UUID, Decimal, PurePath, timedelta)):
         return str(value)
-    if isinstance(value, timedelta):
-        return value.total_seconds()
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -155,6 +153,12 @@ def _fields(value: Any) -> Any:
         return {name: getattr(value, name) for name in value.__struct_fields__}
     if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         return {name: getattr(value, name, None) for name in kind.model_fields}
+    return _unknown(value)
+
+
+def _unknown(value: Any) -> dict[str, str]:
+    """Return the stand-in of an object we know nothing of: its type, never its text."""
+    kind = type(value)
     return {"$type": f"{kind.__module__}.{kind.__qualname__}"}
 
 
@@ -182,7 +186,8 @@ class _Walker:
 
     def _string(self, value: str, pointer: str) -> Any:
         if value.startswith("data:") and ";base64," in value[:100]:
-            return {"$type": "data-uri", "media": value[5:].split(";")[0], "length": len(value)}
+            media = value[5:].split(";", maxsplit=1)[0]
+            return {"$type": "data-uri", "media": media, "length": len(value)}
         if len(value) <= self.limits.max_string:
             return value
         self.truncated[f"/data{pointer}"] = len(value)
@@ -196,6 +201,8 @@ class _Walker:
         self._open.add(id(value))
         try:
             return self._children(value, pointer, depth + 1)
+        except Exception:  # noqa: BLE001 - a hostile object costs itself only
+            return _unknown(value)
         finally:
             self._open.discard(id(value))
 
@@ -207,10 +214,7 @@ class _Walker:
             return [self.walk(item, f"{pointer}/{i}", depth) for i, item in enumerate(items)]
         if isinstance(value, str):
             return self._string(str.__str__(value), pointer)
-        try:
-            return self.walk(_shown(value), pointer, depth)
-        except Exception:  # noqa: BLE001 - a hostile object costs itself only
-            return {"$type": f"{type(value).__module__}.{type(value).__qualname__}"}
+        return self.walk(_shown(value), pointer, depth)
 
     def _mapping(self, value: Mapping[Any, Any], pointer: str, depth: int) -> dict[str, Any]:
         copied: dict[str, Any] = {}

@@ -55,7 +55,7 @@ def streamll_register_sources(register: RegisterSource) -> None:
 
 
 @hookspec
-def streamll_process_event(event: Event) -> Event | None:  # type: ignore[empty-body]
+def streamll_process_event(event: Event) -> Event | None:
     """Return the event, another one, or None to drop it. Called in `emit`, in order.
 
     Fails closed: an implementation that raises drops the event, counted and reported.

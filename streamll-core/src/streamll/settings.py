@@ -29,7 +29,7 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
             raise ConfigurationError(f"unknown {what} {name!r}; {hint}")
 
 
-def _check(condition: bool, message: str) -> None:  # noqa: FBT001 - reads as an assertion
+def _check(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigurationError(message)
 

@@ -63,34 +63,32 @@ class Template:
 
     Attributes:
         text: the template as the user wrote it.
+        fields: the names of its placeholders, in order.
 
     Raises:
         ConfigurationError: for an unknown placeholder, with a suggestion, or bad syntax.
     """
 
     text: str
+    fields: tuple[str, ...] = attrs.field(init=False, eq=False)
     _pattern: str = attrs.field(init=False, repr=False, eq=False)
     _getters: tuple[_Getter, ...] = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        pattern, getters = _compile(self.text)
+        pattern, fields = _compile(self.text)
+        object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "_pattern", pattern)
-        object.__setattr__(self, "_getters", getters)
+        object.__setattr__(self, "_getters", tuple(_getter(field) for field in fields))
 
     @property
     def is_constant(self) -> bool:
         """Whether every event renders to the same text."""
-        return not self._getters
-
-    @property
-    def placeholders(self) -> int:
-        """How many placeholders there are."""
-        return len(self._getters)
+        return not self.fields
 
     @property
     def literal(self) -> str:
         """The text without its placeholders: what every key contains."""
-        return self._pattern % (("",) * len(self._getters))
+        return self._pattern % (("",) * len(self.fields))
 
     def render(self, event: Event, escape: Callable[[str], str], missing: str = "_") -> str:
         """Return the key of *event*; *missing* stands for absent and empty values.
@@ -101,10 +99,10 @@ class Template:
         return self._pattern % tuple(values)
 
 
-def _compile(text: str) -> tuple[str, tuple[_Getter, ...]]:
-    """Split *text* into a %-pattern and one getter per placeholder."""
+def _compile(text: str) -> tuple[str, tuple[str, ...]]:
+    """Split *text* into a %-pattern and the names of its placeholders."""
     pattern: list[str] = []
-    getters: list[_Getter] = []
+    fields: list[str] = []
     for literal, field, spec, conversion in _parse(text):
         pattern.append(literal.replace("%", "%%"))
         if field is not None:
@@ -113,8 +111,8 @@ def _compile(text: str) -> tuple[str, tuple[_Getter, ...]]:
                     f"template {text!r}: write {{{field}}} without format or conversion"
                 )
             pattern.append("%s")
-            getters.append(_getter(field))
-    return "".join(pattern), tuple(getters)
+            fields.append(field)
+    return "".join(pattern), tuple(fields)
 
 
 def _parse(text: str) -> list[tuple[str, str | None, str | None, str | None]]:

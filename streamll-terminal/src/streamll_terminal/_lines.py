@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +21,7 @@ import attrs
 from streamll_terminal._sanitize import json_text, plain, quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from streamll import Event
@@ -128,7 +128,8 @@ def _start(event: Event, style: LineStyle) -> str:
     """Who is called; a span of the application's own shows its fields."""
     if event.operation == "llm_call":
         return ""
-    label = event.module_name if event.operation == "module_forward" else event.name
+    is_module = event.operation == "module_forward"
+    label = event.module_path or event.module_name if is_module else event.name
     if label:
         return plain(style.cut(label))
     return "" if event.operation in _PAYLOAD_OPERATIONS else _data(event, style)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, Literal, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
-from streamll import ConfigurationError
 
+from streamll import ConfigurationError
 from streamll.settings import reject_unknown
 
 __all__ = ["SEVERITIES", "Severity", "TerminalSettings", "stream_of"]
@@ -19,26 +20,25 @@ _STREAMS: Final = ("stdout", "stderr")
 SEVERITIES: Final[tuple[str, ...]] = get_args(Severity)
 
 
-def _switch(value: Any, attribute: attrs.Attribute[Any]) -> bool | None:
-    """Read True, False, None, or what a sink URL holds: "true", "off", "1", ..."""
-    try:
-        return None if value is None else attrs.converters.to_bool(value)
-    except (ValueError, TypeError):
-        raise ConfigurationError(
-            f"{attribute.name} must be True, False or None, not {value!r}"
-        ) from None
+def _from_text(value: Any) -> Any:
+    """Read what a sink URL holds: "true", "off", "1"; the validator judges the rest."""
+    with suppress(ValueError):
+        return attrs.converters.to_bool(value) if isinstance(value, str) else value
+    return value
 
 
-def _severity(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _switch(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigurationError(f"{attribute.name} must be True, False or None, not {value!r}")
+
+
+def _severity(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     reject_unknown([str(value)], SEVERITIES, attribute.name)
 
 
-def _count(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _count(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigurationError(f"{attribute.name} must be a whole number above 0, not {value!r}")
-
-
-_SWITCH: Final = attrs.Converter(_switch, takes_field=True)
 
 
 @attrs.frozen(kw_only=True)
@@ -55,8 +55,8 @@ class TerminalSettings:
         ConfigurationError: for a bad value, naming the option.
     """
 
-    color: bool | None = attrs.field(default=None, converter=_SWITCH)
-    ascii: bool | None = attrs.field(default=None, converter=_SWITCH)
+    color: bool | None = attrs.field(default=None, converter=_from_text, validator=_switch)
+    ascii: bool | None = attrs.field(default=None, converter=_from_text, validator=_switch)
     min_severity: Severity = attrs.field(default="info", validator=_severity)
     max_chars: int = attrs.field(default=1_000, validator=_count)
 
@@ -73,7 +73,8 @@ def stream_of(url: str) -> str:
         ConfigurationError: for another name or a query parameter that is not an option.
     """
     parts = urlsplit(url)
-    reject_unknown(parse_qs(parts.query, keep_blank_values=True), TerminalSettings.names(), "option")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    reject_unknown(query, TerminalSettings.names(), "option of TerminalSink")
     name = f"{parts.netloc}{parts.path}".strip("/") or _STREAMS[0]
     reject_unknown([name], _STREAMS, "terminal stream")
     return name

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from streamll import ConfigurationError, DeliverySettings, Outcome, Sink, Verdict
 from streamll.settings import reject_unknown
-
 from streamll_terminal._lines import SYMBOLS, LineStyle, line
 from streamll_terminal._settings import SEVERITIES, Severity, TerminalSettings, stream_of
 from streamll_terminal._stream import can_encode, shows_color, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from streamll import Batch, Event
+    from streamll import Batch, Event, Report
 
 __all__ = ["TerminalSink"]
 
@@ -66,7 +63,7 @@ class TerminalSink(Sink):
             color=color, ascii=ascii, min_severity=min_severity, max_chars=max_chars
         )
 
-    def write(self, batch: Batch) -> Mapping[int, Verdict] | None:
+    def write(self, batch: Batch) -> Report | None:
         """Write the lines of *batch* at once; an event that cannot be shown is rejected alone.
 
         Raises:

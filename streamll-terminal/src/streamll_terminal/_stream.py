@@ -12,10 +12,12 @@ import io
 import os
 import select
 import sys
-from collections.abc import Mapping
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from streamll import OutcomeUnknown, PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["can_encode", "shows_color", "write_text"]
 

@@ -5,24 +5,25 @@ from __future__ import annotations
 import io
 import os
 import sys
-from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - read at run time for --svg
 from typing import Annotated
 
-import streamll
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+import streamll
 
 __all__ = ["app", "main"]
 
 #: Exit code for what the user can correct, as for a wrong option.
 _USAGE = 2
-#: What a shell reports for a program that wrote into a closed pipe: 128 + SIGPIPE.
-_CLOSED_PIPE = 141
+#: Exit code when the reader of our output is gone; the one rich uses.
+_CLOSED_PIPE = 1
 
 app = App(
     name="streamll",
     help="See what happens inside DSPy programs, as it happens.",
-    version=lambda: f"streamll {version('streamll-core')}",
+    version=f"streamll {streamll.__version__}",
     result_action="return_value",
 )
 
@@ -30,7 +31,7 @@ app = App(
 @app.command
 def demo(
     *,
-    delay: Annotated[float, Parameter(negative=())] = 0.03,
+    delay: Annotated[float, Parameter(validator=Number(gte=0))] = 0.03,
     debug: Annotated[bool, Parameter(negative=())] = False,
     svg: Path | None = None,
 ) -> None:
@@ -51,21 +52,21 @@ def plugins() -> None:
     """List the installed plugins and whether they work."""
     from streamll_terminal._tables import print_plugins  # noqa: PLC0415 - imports rich tables
 
-    print_plugins(streamll.plugins())
+    print_plugins()
 
 
 def main() -> None:
     """Run the command line.
 
-    Exits with 2, after one line on stderr, for what the user can correct; with 141 when the
+    Exits with 2, after one line on stderr, for what the user can correct; with 1 when the
     reader of a pipe is gone.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app(exit_on_error=False, print_error=False)
+        app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (CycloptsError, streamll.ConfigurationError) as error:
-        sys.stderr.write(f"streamll: {error}\n")
+        sys.stderr.write(f"streamll: {' '.join(str(error).split())}\n")
         raise SystemExit(_USAGE) from None
     except BrokenPipeError:
         _discard_stdout()

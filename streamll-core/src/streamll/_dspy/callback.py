@@ -142,9 +142,7 @@ class Capture(BaseCallback):  # type: ignore[misc]
     ) -> None:
         self._start("shutdown", call_id, instance, inputs)
 
-    def _ended(
-        self, call_id: str, outputs: Any, exception: BaseException | None = None
-    ) -> None:
+    def _ended(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
         self._end(call_id, outputs, exception)
 
     on_module_end = on_lm_end = on_tool_end = _ended

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
-import dspy
 
+import dspy
 from streamll._dspy import lm
 from streamll._spans import Span
 from streamll.encoding import register_encoder
@@ -114,9 +114,7 @@ def _format_end(span: Span, outputs: Any) -> Data:
 
 
 def _parse_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
-    completion = (
-        {"completion": inputs.get("completion")} if span.options.include_prompts else {}
-    )
+    completion = {"completion": inputs.get("completion")} if span.options.include_prompts else {}
     return {"adapter": _class_name(instance), **completion}
 
 
@@ -138,7 +136,9 @@ def _evaluate_end(span: Span, outputs: Any) -> Data:
 def _compile_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     arguments = _arguments(inputs)
     sizes = {
-        key: len(value) for key in ("trainset", "valset") if isinstance(value := arguments.get(key), list)
+        key: len(value)
+        for key in ("trainset", "valset")
+        if isinstance(value := arguments.get(key), list)
     }
     student = arguments.get("student")
     return {"student": _class_name(student) if student is not None else None, **sizes}

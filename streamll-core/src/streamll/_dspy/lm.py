@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-import dspy
 
+import dspy
 from streamll._dspy.tokens import TokenStream
 from streamll._spans import CURRENT, Span
 
@@ -123,7 +123,9 @@ def begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> LMCall:
     others = [module for module in callers if not isinstance(module, _Caller)]
     override = dspy.settings.context(usage_tracker=tracker, caller_modules=[*others, caller])
     override.__enter__()
-    call = LMCall(tracker=tracker, caller=caller, settings=override, stream=None, retries=_retries(instance))
+    call = LMCall(
+        tracker=tracker, caller=caller, settings=override, stream=None, retries=_retries(instance)
+    )
     span.details = call
     if span.options.include_tokens:
         call.stream = TokenStream.of(span, *_format(span))
@@ -200,18 +202,20 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 def _facts(entry: Any) -> dict[str, Any]:
     """Return cost and response facts of a history entry (a mapping; attributes in 3.3)."""
-    get = entry.get if isinstance(entry, Mapping) else lambda key: getattr(entry, key, None)
-    response = get("response") if entry is not None else None
+    response = _of(entry, "response")
     facts = {
-        "cost_usd": get("cost") if entry is not None else None,
-        "response_model": get("response_model") if entry is not None else None,
+        "cost_usd": _of(entry, "cost"),
+        "response_model": _of(entry, "response_model"),
         "response_id": getattr(response, "id", None),
     }
     return {key: value for key, value in facts.items() if isinstance(value, (str, float, int))}
+
+
+def _of(entry: Any, key: str) -> Any:
+    return entry.get(key) if isinstance(entry, Mapping) else getattr(entry, key, None)
 
 
 def current() -> LMCall | None:
     """Return the LM call running in this context, for the taps in DSPy's engines."""
     span = CURRENT.get()
     return span.details if span is not None and isinstance(span.details, LMCall) else None
-

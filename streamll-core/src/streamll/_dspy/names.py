@@ -41,9 +41,7 @@ class _Root:
 
 
 def _walk(root: Any) -> dict[int, str]:
-    return {
-        id(module): name.removeprefix("self.") for name, module in root.named_sub_modules()
-    }
+    return {id(module): name.removeprefix("self.") for name, module in root.named_sub_modules()}
 
 
 def name_module(span: Span, module: Any, options: CaptureOptions | None) -> None:

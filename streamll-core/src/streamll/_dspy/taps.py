@@ -16,9 +16,9 @@ import importlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import dspy
 from dspy.clients import lm as dspy_lm
 
+import dspy
 from streamll._dspy import litellm_tap
 from streamll._dspy.lm import current
 from streamll._dspy.tokens import TokenStream
@@ -40,7 +40,7 @@ def install_taps() -> None:
 def _tap_engines(execution: Any) -> None:
     choose = execution._engine
 
-    def engine(lm: Any, call: Any, asynchronous: bool) -> Any:  # noqa: FBT001 - DSPy's signature
+    def engine(lm: Any, call: Any, asynchronous: bool) -> Any:
         backend, request, provider = choose(lm, call, asynchronous)
         running = current()
         if request is None or running is None or running.stream is None:
@@ -144,5 +144,3 @@ class _AsyncTapped(_Tapped):
         async for event in self._inner.stream(request):
             _watch(self._stream, event)
             yield event
-
-

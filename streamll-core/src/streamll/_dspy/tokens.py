@@ -71,7 +71,9 @@ class TokenStream:
         self._places.clear()
         pipeline = _runtime.current()
         if pipeline is not None:
-            pipeline.emit(self._span, "reset", {"attempt": self._attempt, "reason": reason}, trusted=True)
+            pipeline.emit(
+                self._span, "reset", {"attempt": self._attempt, "reason": reason}, trusted=True
+            )
 
     def finish(self, outputs: Any, *, error: BaseException | None, cached: bool) -> None:
         """Emit what never streamed: cached answers and engines that answer in one piece."""
@@ -111,7 +113,9 @@ class TokenStream:
                 channel = "content" if piece.field else "raw"
                 self._emit(channel, piece.field, piece.text, choice, {})
 
-    def _emit(self, channel: str, field: str, text: str, choice: int, extra: dict[str, Any]) -> None:
+    def _emit(
+        self, channel: str, field: str, text: str, choice: int, extra: dict[str, Any]
+    ) -> None:
         pipeline = _runtime.current()
         if pipeline is None:
             return

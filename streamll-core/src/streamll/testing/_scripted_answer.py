@@ -17,7 +17,12 @@ FinishReason = Literal["stop", "length", "tool_call", "content_filter"]
 
 @attrs.frozen(kw_only=True)
 class ScriptedUsage:
-    """Tokens that one call reports; None means "not reported", which is not the same as 0."""
+    """Tokens that one call reports. With no field at all it reports nothing, not even 0.
+
+    Where one of `input`, `output` and `total` is given, the others follow from it and from the
+    lengths of the texts. A `total` other than the sum needs dspy 3.4 when streaming: before,
+    LiteLLM adds up the chunks by itself.
+    """
 
     input: int | None = None
     output: int | None = None
@@ -25,15 +30,19 @@ class ScriptedUsage:
     cached: int | None = None
     reasoning: int | None = None
 
-    def with_total(self) -> ScriptedUsage:
-        """Return this usage with the total filled in where input and output are both known."""
-        if self.total is not None or self.input is None or self.output is None:
+    def filled(self, *, prompt_words: int, answer_words: int) -> ScriptedUsage:
+        """Return this usage with what is missing derived from the lengths, in words."""
+        if self == ScriptedUsage():
             return self
-        return attrs.evolve(self, total=self.input + self.output)
+        output = answer_words if self.output is None else self.output
+        rest = prompt_words if self.total is None else max(self.total - output, 0)
+        given = rest if self.input is None else self.input
+        total = given + output if self.total is None else self.total
+        return attrs.evolve(self, input=given, output=output, total=total)
 
 
 def to_usage(value: Mapping[str, int] | ScriptedUsage | None) -> ScriptedUsage | None:
-    """Read a usage given as a mapping; None stays None and means "derive it".
+    """Read a usage given as a mapping; None stays None.
 
     Raises:
         ConfigurationError: for an unknown key, with a suggestion.
@@ -48,7 +57,7 @@ def _to_tool_calls(value: Sequence[Any]) -> tuple[tuple[str, dict[str, Any]], ..
     return tuple((str(name), dict(args)) for name, args in value)
 
 
-def _known_reason(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+def _known_reason(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
     if value is not None:
         reject_unknown([value], get_args(FinishReason), "finish reason")
 
@@ -63,8 +72,8 @@ class ScriptedAnswer:
             prompt. Give `text` or `fields`, not both.
         reasoning: native thinking, sent before the text on the reasoning channel.
         tool_calls: native calls as (name, arguments) pairs, sent after the text.
-        usage: the tokens reported, a `ScriptedUsage` or a mapping of its fields; None derives
-            them by counting words, `{}` reports none (see `ScriptedLM`).
+        usage: the tokens reported, a `ScriptedUsage` or a mapping of its fields; None takes
+            the LM's.
         delay: seconds before each chunk; None takes the LM's.
         error: raised instead of finishing the answer.
         error_after: chunks that are sent before `error`; None raises before the first.

@@ -1,0 +1,23 @@
+"""Doubles and suites for people who test programs or write sinks. Public API.
+
+Needs no broker, no key and, but for `ScriptedLM` and `build_demo`, no dspy.
+"""
+
+from streamll.testing._capture import capture_events
+from streamll.testing._clock import FakeClock
+from streamll.testing._demo import build_demo
+from streamll.testing._scripted import ScriptedAnswer, ScriptedLM
+from streamll.testing._sinks import FlakySink, MemorySink
+from streamll.testing._tree import Node, tree
+
+__all__ = [
+    "FakeClock",
+    "FlakySink",
+    "MemorySink",
+    "Node",
+    "ScriptedAnswer",
+    "ScriptedLM",
+    "build_demo",
+    "capture_events",
+    "tree",
+]

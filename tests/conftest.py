@@ -1,0 +1,21 @@
+"""What every test starts from: no configuration, no STREAMLL_* variable, a clean registry."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+import streamll
+
+#: LiteLLM, which dspy before 3.4 imports, else asks the network for prices.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured(monkeypatch: pytest.MonkeyPatch):
+    """Nothing configured before a test, nothing left behind by it."""
+    for name in [name for name in os.environ if name.startswith("STREAMLL_")]:
+        monkeypatch.delenv(name)
+    yield
+    streamll.shutdown(5)

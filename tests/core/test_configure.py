@@ -1,0 +1,238 @@
+"""`configure` is strict, atomic, and effective at once."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import streamll
+from streamll import _plugins
+from streamll.testing import MemorySink
+from support.plugins import plugin_module
+
+
+def names(sink):
+    """The custom event names a sink has got."""
+    streamll.flush()
+    return [event.event_type for event in sink.events]
+
+
+def test_events_reach_every_sink_from_any_thread_at_once():
+    """After configure returns, any thread's events arrive."""
+    one, two = MemorySink(), MemorySink()
+    streamll.configure(sinks=[one, two])
+    thread = threading.Thread(target=lambda: streamll.emit("hello", {"n": 1}))
+    thread.start()
+    thread.join()
+    assert names(one) == names(two) == ["hello"]
+
+
+def test_reconfiguring_delivers_what_the_old_sink_holds_and_then_leaves_it():
+    """Old sinks are flushed and closed; new events go to the new sinks."""
+    old, new = MemorySink(), MemorySink()
+    streamll.configure(sinks=[old])
+    for _ in range(100):
+        streamll.emit("before")
+    streamll.configure(sinks=[new])
+    streamll.emit("after")
+    assert names(new) == ["after"]
+    assert len(old.events) == 100
+    assert not old.is_running
+
+
+def test_as_a_context_manager_it_restores_what_was_there():
+    """Inside the block the inner sinks, after it the outer ones again."""
+    outer, inner = MemorySink(), MemorySink()
+    streamll.configure(sinks=[outer])
+    with streamll.configure(sinks=[inner]):
+        streamll.emit("inside")
+    streamll.emit("outside")
+    assert names(outer) == ["outside"]
+    assert [event.event_type for event in inner.events] == ["inside"]
+    assert streamll.get_sinks() == [outer]
+
+
+def test_a_failing_configure_changes_nothing():
+    """An error leaves the configuration in force."""
+    sink = MemorySink()
+    streamll.configure(sinks=[sink])
+    with pytest.raises(streamll.ConfigurationError):
+        streamll.configure(sinks=["no_such_sink"])
+    streamll.emit("still")
+    assert names(sink) == ["still"]
+
+
+def test_a_sink_in_both_configurations_is_not_interrupted():
+    """What stays configured keeps its channel and its accounting."""
+    sink = MemorySink()
+    streamll.configure(sinks=[sink])
+    streamll.emit("one")
+    streamll.configure(sinks=[sink, MemorySink()])
+    streamll.emit("two")
+    assert names(sink) == ["one", "two"]
+    assert sink.stats.accepted == sink.stats.delivered == 2
+
+
+BAD = [
+    (dict(sinks=["terminl"]), "unknown sink name 'terminl'; did you mean 'terminal'"),
+    (dict(sinks=["kafka://h"]), "unknown URL scheme 'kafka://'"),
+    (dict(sinks=[object()]), "object is not a sink: pass a streamll.Sink"),
+    (dict(sinks=MemorySink()), r"sinks must be a list, e.g. sinks=\[TerminalSink\(\)\]"),
+    (dict(sinks=[MemorySink]), r"MemorySink is a class; write MemorySink\(\)"),
+    (dict(sink=[]), r"unknown option of configure\(\) 'sink'; did you mean 'sinks'"),
+    (dict(sinks=[], capture="al"), "unknown capture 'al'; did you mean 'all'"),
+    (dict(sinks=[], level="inf"), "unknown level 'inf'; did you mean 'info'"),
+    (
+        dict(sinks=[], operations=["lm_call"]),
+        "unknown operation 'lm_call'; did you mean 'llm_call'",
+    ),
+    (dict(sinks=[], processors=[1]), "a processor must be callable, not int"),
+    (dict(sinks=[], include_inputs="no"), "include_inputs must be True or False, not 'no'"),
+    (dict(sinks=[], max_string=0), "max_string must be above 0"),
+    (dict(sinks=["terminal://?colour=1"]), "unknown option"),
+    (
+        dict(sinks=["redis://localhost?buffer_size=many"]),
+        "buffer_size='many' in the URL is not a int",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[str(i) for i in range(len(BAD))])
+def test_bad_input_is_refused_at_configure_time_with_what_to_do(options, message):
+    """Nothing is accepted and ignored, nothing fails at first use."""
+    with pytest.raises(streamll.ConfigurationError, match=message):
+        streamll.configure(**options)
+
+
+def test_misspelt_sink_options_are_refused_with_a_suggestion():
+    """A sink's own options are checked when it is made."""
+    with pytest.raises(streamll.ConfigurationError, match="did you mean 'failure_threshold'"):
+        MemorySink(failure_treshold=5)
+
+
+BAD_DELIVERY = [
+    (dict(buffer_size=0), "buffer_size must be a whole number above 0, not 0"),
+    (dict(recovery_timeout=float("nan")), "recovery_timeout must be a number above 0"),
+    (dict(overflow="drop"), "unknown overflow 'drop'"),
+    (dict(circuit_breaker="off"), "circuit_breaker must be True or False"),
+    (dict(batch_age=-1), "batch_age must be a number of at least 0"),
+    (dict(deadline=0), "deadline must be a number above 0"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_DELIVERY)
+def test_delivery_options_are_validated(options, message):
+    """Each bad value is named with what would do."""
+    with pytest.raises(streamll.ConfigurationError, match=message):
+        MemorySink(**options)
+
+
+def test_a_sync_sink_with_an_async_write_is_told_to_derive_from_async_sink():
+    """The most likely mistake of a sink author has its own message."""
+
+    class Mixed(streamll.Sink):
+        async def write(self, batch):
+            pass
+
+    with pytest.raises(streamll.ConfigurationError, match=r"derive from streamll\.AsyncSink"):
+        streamll.configure(sinks=[Mixed()])
+
+
+def test_a_sink_without_write_is_refused():
+    """The one method is asked for by name."""
+
+    class Empty(streamll.Sink):
+        pass
+
+    with pytest.raises(
+        streamll.ConfigurationError, match=r"Empty must define write\(self, batch\)"
+    ):
+        streamll.configure(sinks=[Empty()])
+
+
+def test_a_plugin_factory_that_makes_no_sink_is_refused():
+    """A plugin's mistake is named, not passed on."""
+    module = plugin_module(
+        "plugin_nosink",
+        streamll_register_sinks=lambda register: register("nosink", lambda: object()),
+    )
+    _plugins.registry().register(module, "nosink")
+    try:
+        with pytest.raises(streamll.ConfigurationError, match="made a object, which is not"):
+            streamll.configure(sinks=["nosink"])
+    finally:
+        _plugins.registry().unregister(module)
+
+
+def test_a_sink_that_forgets_super_init_gets_the_default_options():
+    """Fifteen-line sinks work."""
+
+    class Forgetful(streamll.Sink):
+        def __init__(self):
+            self.seen = []
+
+        def write(self, batch):
+            self.seen.extend(batch)
+
+    sink = Forgetful()
+    streamll.configure(sinks=[sink])
+    streamll.emit("x")
+    assert streamll.flush()
+    assert [event.event_type for event in sink.seen] == ["x"]
+    assert sink.delivery.buffer_size == 10_000
+
+
+def test_the_environment_names_sinks(monkeypatch, capsys):
+    """STREAMLL_SINKS does what sinks= does."""
+    monkeypatch.setenv("STREAMLL_SINKS", "terminal")
+    streamll.configure()
+    streamll.emit("from_env", n=1)
+    assert streamll.flush()
+    assert "from_env" in capsys.readouterr().out
+
+
+def test_a_misspelt_environment_variable_is_refused(monkeypatch):
+    """STREAMLL_SINK is not silently ignored."""
+    monkeypatch.setenv("STREAMLL_SINK", "terminal")
+    with pytest.raises(streamll.ConfigurationError, match="did you mean 'STREAMLL_SINKS'"):
+        streamll.configure(sinks=[])
+
+
+def test_the_kill_switch_disables_everything(monkeypatch):
+    """With STREAMLL_DISABLED nothing is emitted and nothing fails."""
+    monkeypatch.setenv("STREAMLL_DISABLED", "1")
+    sink = MemorySink()
+    streamll.configure(sinks=[sink])
+    streamll.emit("x")
+    assert names(sink) == []
+
+
+def test_only_filters_by_type_operation_and_glob():
+    """`only` keeps what matches."""
+    sink = MemorySink(only="error,docs_*,retrieval.start")
+    streamll.configure(sinks=[sink])
+    with streamll.trace("retrieval") as span:
+        span.emit("docs_found")
+        span.emit("noise")
+    assert names(sink) == ["start", "docs_found"]
+
+
+def test_events_after_shutdown_are_dropped_quietly_and_shutdown_is_idempotent():
+    """The program may go on emitting."""
+    sink = MemorySink()
+    streamll.configure(sinks=[sink])
+    streamll.emit("x")
+    assert streamll.shutdown()
+    assert streamll.shutdown()
+    streamll.emit("y")
+    assert [event.event_type for event in sink.events] == ["x"]
+
+
+def test_lazy_sink_names_say_what_to_install():
+    """`from streamll.sinks import X` of an unknown sink is an ImportError with advice."""
+    from streamll import sinks
+
+    with pytest.raises(ImportError, match="no installed plugin registers a sink named 'kafka'"):
+        sinks.KafkaSink  # noqa: B018
+    assert sinks.TerminalSink.__name__ == "TerminalSink"

@@ -1,0 +1,204 @@
+"""Private redis-server child processes: own ports and folders, killed with this process.
+
+`RedisServer` is one server; `cluster` and `sentinels` start groups of them. Signals reach a
+server by its own process id, so nothing else on the machine is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+import redis
+from support.rabbitmq_server import Certificates, free_port, spawn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+__all__ = ["AOF_ALWAYS", "RedisServer", "cluster", "missing_reason", "sentinels", "wait_until"]
+
+#: Seconds a server may take to answer on a busy machine.
+BOOT_TIMEOUT = 20.0
+
+#: Every write is on disk before it is answered.
+AOF_ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+
+
+def missing_reason() -> str | None:
+    """Return why no server can be started here, or None."""
+    return None if shutil.which("redis-server") else "redis-server is not installed"
+
+
+@attrs.define(eq=False)
+class RedisServer:
+    """One redis-server; `options` are lines of redis.conf.
+
+    Attributes:
+        folder: where it keeps its data; survives `kill` and `start`.
+        options: redis.conf names and values.
+        port: plain TCP port, 0 for none.
+        tls: certificates to offer TLS with, on `tls_port`.
+        program: arguments after the configuration, e.g. "--sentinel".
+    """
+
+    folder: Path
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    port: int = attrs.field(factory=free_port)
+    tls: Certificates | None = None
+    tls_port: int = attrs.field(factory=free_port)
+    program: Sequence[str] = ()
+    _process: subprocess.Popen[bytes] | None = attrs.field(default=None, init=False)
+
+    @property
+    def url(self) -> str:
+        """Address for a sink."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> RedisServer:
+        """Start, and wait until it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._configuration()
+        command = ["redis-server", str(self.folder / "redis.conf"), *self.program]
+        self._process = spawn(command, os.environ, self.folder / "output.log")
+        if wait:
+            wait_until(self.answers, f"redis-server on port {self.port}")
+        return self
+
+    def stop(self) -> None:
+        """Stop it, whatever state it is in."""
+        if self._process is not None:
+            self.thaw()
+            self._process.kill()
+            self._process.wait(timeout=10)
+            self._process = None
+
+    kill = stop
+
+    def freeze(self) -> None:
+        """Stop its work but keep its sockets: the kernel still accepts for it."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on where it was frozen."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Freeze it for the length of a block."""
+        self.freeze()
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a plain client that never retries."""
+        options = {"port": self.port, "socket_timeout": 5, "protocol": 2, **options}
+        return redis.Redis(host="127.0.0.1", retry=Retry(NoBackoff(), 0), **options)
+
+    def run(self, *command: Any, **options: Any) -> Any:
+        """Run one command over a connection of its own."""
+        with contextlib.closing(self.client(**options)) as client:
+            return client.execute_command(*command)
+
+    def answers(self) -> bool:
+        """Whether it accepts commands; an error reply is an answer, except LOADING."""
+        try:
+            self.run("PING")
+        except redis.exceptions.BusyLoadingError:
+            return False
+        except (redis.exceptions.AuthenticationError, redis.exceptions.ResponseError):
+            return True
+        except (redis.exceptions.RedisError, OSError):
+            return False
+        return True
+
+    def _configuration(self) -> None:
+        fixed = {"port": self.port, "bind": "127.0.0.1", "dir": self.folder, "save": '""'}
+        lines = {**fixed, **self._tls(), **self.options}
+        path = self.folder / "redis.conf"
+        if self.program and path.exists():
+            return  # a sentinel rewrites its file; its state is in there
+        text = [f"{name} {value}" for name, value in lines.items()]
+        path.write_text("\n".join(text).replace("|", "\n") + "\n")
+
+    def _tls(self) -> dict[str, Any]:
+        if self.tls is None:
+            return {}
+        folder = self.tls.folder
+        files = {"cert-file": "server.pem", "key-file": "server.key", "ca-cert-file": "ca.pem"}
+        named = {f"tls-{option}": folder / name for option, name in files.items()}
+        return {**named, "tls-port": self.tls_port, "tls-auth-clients": "no"}
+
+
+def cluster(folder: Path, primaries: int = 3, replicas: int = 1) -> list[RedisServer]:
+    """Start a Redis Cluster; each primary has *replicas* replicas. Stop each server after use."""
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": 1000, **AOF_ALWAYS}
+    count = primaries * (1 + replicas)
+    servers = [RedisServer(folder / str(n), options).start() for n in range(count)]
+    addresses = [f"127.0.0.1:{server.port}" for server in servers]
+    create = ["redis-cli", "--cluster", "create", *addresses]
+    subprocess.run(
+        [*create, "--cluster-replicas", str(replicas), "--cluster-yes"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    wait_until(lambda: all(_is_clustered(server) for server in servers), "the cluster")
+    return servers
+
+
+def _is_clustered(server: RedisServer) -> bool:
+    info = server.run("CLUSTER", "INFO")
+    text = info if isinstance(info, dict) else {}
+    return text.get("cluster_state") == "ok" and text.get("cluster_slots_ok") == "16384"
+
+
+def sentinels(
+    folder: Path, count: int = 3, *, name: str = "main"
+) -> tuple[list[RedisServer], list[RedisServer]]:
+    """Start a primary, a replica and *count* sentinels; returns (servers, sentinels)."""
+    primary = RedisServer(folder / "a").start()
+    replica = RedisServer(folder / "b", {"replicaof": f"127.0.0.1 {primary.port}"}).start()
+    watch = (
+        f"monitor {name} 127.0.0.1 {primary.port} {count // 2 + 1}"
+        f"|sentinel down-after-milliseconds {name} 1000|sentinel failover-timeout {name} 5000"
+    )
+    watchers = [
+        RedisServer(folder / f"s{n}", {"sentinel": watch}, program=["--sentinel"]).start()
+        for n in range(count)
+    ]
+    wait_until(lambda: all(_knows_others(w, name, count) for w in watchers), "the sentinels")
+    return [primary, replica], watchers
+
+
+def _knows_others(watcher: RedisServer, name: str, count: int) -> bool:
+    state = watcher.run("SENTINEL", "MASTER", name)
+    return state["num-other-sentinels"] == count - 1 and state["num-slaves"] == 1
+
+
+def wait_until(condition: Any, what: str, timeout: float = BOOT_TIMEOUT) -> None:
+    """Wait for *condition* to hold.
+
+    Raises:
+        TimeoutError: naming *what*, after *timeout* seconds.
+    """
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} did not come up in {timeout:g} s")
+        time.sleep(0.02)
