@@ -5,17 +5,30 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dspy
 import pytest
 
 from streamll.testing import ScriptedAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 from support.llm_server import HTTPFailure, LLMServer
 
 #: What this LiteLLM imports for tools and for the Responses API, and DSPy does not install.
 MCP = find_spec("mcp") is not None
 ENGINES = ["lm15", "litellm"] if find_spec("dspy.clients.engines") else [None]
+
+
+@pytest.fixture(autouse=True)
+def _current_loop() -> Iterator[None]:
+    """Lend LiteLLM an event loop: from sync code it makes itself one and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 def lm_of(server: LLMServer, engine: str | None, **options: Any) -> dspy.LM:

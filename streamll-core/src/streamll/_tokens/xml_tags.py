@@ -50,11 +50,9 @@ class XmlTagParser:
     def finish(self) -> list[Piece]:
         """Close the open field; look into elements that were never closed."""
         while self._skipped is not None:
-            skipped = "".join([*self._skipped, self._held])
+            skipped = "".join(self._skipped)
             self._skipped, self._end_tag, self._held = None, "", ""
             self._read(skipped)
-        if self._end_tag:
-            self._writer.write(self._held)
         self._writer.close()
         return self._writer.take()
 

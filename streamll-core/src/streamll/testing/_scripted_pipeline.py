@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import dspy
 
@@ -34,12 +34,15 @@ class Retriever(dspy.Module):  # type: ignore[misc]  # dspy is untyped
         self.k = k
 
     def forward(self, query: str) -> dspy.Prediction:
-        wanted = _words(query)
-        ranked = sorted(self.passages, key=lambda text: -len(wanted & _words(text)))
-        return dspy.Prediction(passages=ranked[: self.k])
+        return dspy.Prediction(passages=self._nearest(query))
 
     async def aforward(self, query: str) -> dspy.Prediction:
-        return self.forward(query)
+        return dspy.Prediction(passages=self._nearest(query))
+
+    def _nearest(self, query: str) -> list[str]:
+        wanted = _words(query)
+        ranked = sorted(self.passages, key=lambda text: -len(wanted & _words(text)))
+        return ranked[: self.k]
 
 
 class Research(dspy.Module):  # type: ignore[misc]
@@ -83,5 +86,5 @@ class RAGPipeline(dspy.Module):  # type: ignore[misc]
         return await self.answer.acall(question=question, height=found.height)
 
 
-def _words(text: str) -> frozenset[Any]:
+def _words(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"\w+", text.lower()))
