@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import dspy
-from support.snippets import run, snippets
 
 import streamll
 from streamll.testing import ScriptedAnswer, ScriptedLM
+from support.snippets import run, snippets
 
 GUIDE = "docs/streaming-options-guide.md"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dspy
 import pytest
-from support.snippets import ROOT, run, snippets
 
 import streamll
+from support.snippets import ROOT, run, snippets
 
 #: The guide's blocks need brokers and names of their own; they have tests of their own.
 ELSEWHERE = {"docs/streaming-options-guide.md"}

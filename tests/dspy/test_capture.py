@@ -7,9 +7,9 @@ import copy
 from concurrent.futures import ThreadPoolExecutor
 
 import cloudpickle
+import dspy
 import pytest
 
-import dspy
 import streamll
 from streamll.testing import MemorySink, ScriptedLM, capture_events, tree
 from support.programs import ANSWER, COT, QA, scripted

@@ -115,7 +115,9 @@ def test_a_failure_without_retries_reaches_the_caller(engine: str | None, status
 
 def test_a_connection_cut_in_mid_stream_fails_the_call(engine: str | None):
     """A stream that stops without its end is an error, not a short answer."""
-    broken = ScriptedAnswer(text="one two three", error=OSError("cut"), error_after=2)
+    # Six words, so that what has arrived could pass for an answer.
+    text = "[[ ## answer ## ]]\nshort and to the point"
+    broken = ScriptedAnswer(text=text, error=OSError("cut"), error_after=6)
     predict = dspy.Predict("q -> answer")
     with LLMServer([broken], cycle=True) as server:
         predict.set_lm(lm_of(server, engine))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import attrs
+import dspy
 import pytest
 
-import dspy
 from streamll.testing import capture_events
 from support.programs import BATTERY, observe
 

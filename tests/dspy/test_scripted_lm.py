@@ -377,6 +377,7 @@ def test_a_saved_lm_plays_its_script_from_the_beginning(answers: Any):
         again = dspy.LM(**state)
     assert again("hi") == ["HI"]
     assert asyncio.run(again.acall("hi")) == ["HI"]
+    assert not ENGINES or len(again.calls) == 2
 
 
 def test_a_script_that_is_not_data_cannot_be_saved():

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-
 import dspy
+
 from streamll.testing import ScriptedLM
 
 QA = "question -> answer"

@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 
@@ -157,7 +158,7 @@ class RabbitMQServer:
 
     def url(self, user: str = "guest", *, vhost: str = "", host: str = "127.0.0.1") -> str:
         """Return the AMQP URL for *user*; *vhost* as it stands in a URL."""
-        return f"amqp://{user}:{USERS[user][0]}@{host}:{self.port}/{vhost}"
+        return f"amqp://{user}:{quote(USERS[user][0], safe='')}@{host}:{self.port}/{vhost}"
 
     def start(self, *, wait: bool = True) -> RabbitMQServer:
         """Start the node and wait until it answers.

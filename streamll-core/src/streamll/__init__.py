@@ -12,10 +12,12 @@ Importing streamll imports neither dspy nor a plugin, and starts no thread. Obse
 blocks the program, never fails it and never changes what it does.
 """
 
-from importlib.metadata import version as _version
+from typing import Any as _Any
 
 from streamll._config import Configuration, configure, flush, get_sinks, plugins, shutdown
 from streamll._instrument import instrument
+from streamll._stream import stream
+from streamll._tokens import OutputFields, Parser, Piece
 from streamll._tracing import bound, context, emit, set_context, trace
 from streamll.errors import (
     ConfigurationError,
@@ -29,11 +31,9 @@ from streamll.errors import (
 )
 from streamll.events import SCHEMA_VERSION, Batch, Event
 from streamll.hookspecs import hookimpl
-from streamll.settings import DeliverySettings
+from streamll.settings import DeliverySettings, reject_unknown
 from streamll.sink import AsyncSink, Report, Sink, SinkStats, Verdict
 from streamll.templates import Template
-
-__version__ = _version("streamll-core")
 
 __all__ = [  # noqa: RUF022 - grouped by use
     # Configure
@@ -45,6 +45,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "shutdown",
     # Capture
     "instrument",
+    "stream",
     # Your own events
     "bound",
     "context",
@@ -58,12 +59,16 @@ __all__ = [  # noqa: RUF022 - grouped by use
     # Sinks and plugins
     "AsyncSink",
     "DeliverySettings",
+    "OutputFields",
+    "Parser",
+    "Piece",
     "Report",
     "Sink",
     "SinkStats",
     "Template",
     "Verdict",
     "hookimpl",
+    "reject_unknown",
     # Errors
     "ConfigurationError",
     "DeliveryError",
@@ -73,6 +78,13 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "PluginError",
     "StreamllError",
     "TransientError",
-    # About
-    "__version__",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    # Reading the version takes importlib.metadata, half of what importing streamll costs.
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415
+
+        return version("streamll-core")
+    raise AttributeError(f"module 'streamll' has no attribute {name!r}")

@@ -26,6 +26,8 @@ OPERATIONS: Final = (
     "interpreter_call",
 )
 
+REPLAY: Final = ("whole", "paced", "off")
+
 
 def _names(value: str | Iterable[str] | None) -> frozenset[str] | None:
     if value is None:
@@ -40,6 +42,15 @@ def _known_operations(instance: Any, attribute: Any, value: frozenset[str] | Non
 def _flag(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if not isinstance(value, bool):
         raise ConfigurationError(f"{attribute.name} must be True or False, not {value!r}")
+
+
+def _known_replay(instance: Any, attribute: Any, value: str) -> None:
+    reject_unknown([value], REPLAY, "replay_cached")
+
+
+def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
+        raise ConfigurationError(f"{attribute.name} must be a number of at least 0, not {value!r}")
 
 
 #: Options by number, so that a pickled program finds its own again in the same process.
@@ -60,6 +71,10 @@ class CaptureOptions:
         include_outputs: results of modules, tools and interpreters.
         include_prompts: messages sent to and completions received from the LM.
         include_tokens: token events.
+        replay_cached: how an answer from DSPy's cache is told: "whole" (one token per field),
+            "paced" (a token per word, for consumers that type it out), "off".
+        token_window_ms: milliseconds within which pieces of a field are merged into one
+            token; 0 emits each as it comes. Text is merged, never lost.
         sinks: returns the routes of these events; None for the configured sinks.
     """
 
@@ -72,6 +87,8 @@ class CaptureOptions:
     include_outputs: bool = attrs.field(default=True, validator=_flag)
     include_prompts: bool = attrs.field(default=False, validator=_flag)
     include_tokens: bool = attrs.field(default=True, validator=_flag)
+    replay_cached: str = attrs.field(default="whole", validator=_known_replay)
+    token_window_ms: float = attrs.field(default=0, validator=_not_negative)
     sinks: Callable[[], tuple[Any, ...]] | None = None
     number: int = attrs.field(init=False, factory=_numbers.__next__)
 

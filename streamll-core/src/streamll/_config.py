@@ -87,6 +87,8 @@ def configure(
     include_outputs: bool = True,
     include_prompts: bool = False,
     include_tokens: bool = True,
+    replay_cached: str = "whole",
+    token_window_ms: float = 0,
     stream_fields: Iterable[str] | None = None,
     operations: Iterable[str] | None = None,
     max_event_bytes: int = 262_144,
@@ -112,8 +114,8 @@ def configure(
         tags: put on every event.
         processors: callables ``Event -> Event | None`` in front of the plugins' ones; one
             that raises vetoes the event.
-        include_inputs, include_outputs, include_prompts, include_tokens, stream_fields,
-            operations: what is captured where `instrument` does not say otherwise; see
+        include_inputs, include_outputs, include_prompts, include_tokens, replay_cached,
+            token_window_ms, stream_fields, operations: what is captured where `instrument` does not say otherwise; see
             `CaptureOptions`.
         max_event_bytes: encoded size of one event beyond which its payload is cut, marked.
         max_string: characters kept of one string, marked.
@@ -126,7 +128,7 @@ def configure(
             what to write. PluginError, a subclass, for a plugin asked for that is broken.
     """
     reject_unknown(unknown, inspect.signature(configure).parameters, "option of configure()")
-    _environment.check()
+    _environment.check(plugin.name for plugin in registry().plugins)
     if _environment.flag("DISABLED"):
         return _apply(Configuration(sinks=(), pipeline=None, before=_current))
     source = Source(
@@ -143,6 +145,8 @@ def configure(
         include_outputs=include_outputs,
         include_prompts=include_prompts,
         include_tokens=include_tokens,
+        replay_cached=replay_cached,
+        token_window_ms=token_window_ms,
         stream_fields=stream_fields,
         operations=operations,
     )
@@ -157,6 +161,7 @@ def configure(
         tags=tuple(tags),
         capture=options,
         capture_all=chosen == "all",
+        parsers=plugins_.parsers,
     )
     if pipeline.capture_all:
         _install_dspy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Final
 
@@ -27,10 +28,15 @@ KNOWN: Final = (
 _FLAGS: Final = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
-def check() -> None:
-    """Raise ConfigurationError for a misspelt ``STREAMLL_*`` variable."""
+def check(plugins: Iterable[str] = ()) -> None:
+    """Raise ConfigurationError for a misspelt ``STREAMLL_*`` variable.
+
+    ``STREAMLL_<PLUGIN>_...`` is the plugin's to judge.
+    """
+    theirs = tuple(f"{_PREFIX}{name.upper()}_" for name in plugins)
     given = [name for name in os.environ if name.startswith(_PREFIX)]
-    reject_unknown(given, KNOWN, "environment variable")
+    ours = [name for name in given if not (theirs and name.startswith(theirs))]
+    reject_unknown(ours, KNOWN, "environment variable")
 
 
 def text(name: str) -> str | None:

@@ -28,6 +28,8 @@ def instrument(
     include_outputs: bool = ...,
     include_prompts: bool = ...,
     include_tokens: bool = ...,
+    replay_cached: str = ...,
+    token_window_ms: float = ...,
     operations: Iterable[str] | str | None = ...,
 ) -> Callable[[T], T]: ...
 @overload
@@ -47,6 +49,8 @@ def instrument(target: Any = None, /, **options: Any) -> Any:
         include_inputs, include_outputs: arguments and results; on by default.
         include_prompts: messages and completions of the LM; off by default.
         include_tokens: token events; on by default.
+        replay_cached: "whole", "paced" or "off": how cached answers are told.
+        token_window_ms: merge pieces of a field that come within this time; default 0.
         operations: the operations to emit, e.g. ["llm_call"]; default all.
 
     Returns:
@@ -76,6 +80,8 @@ _OPTIONS = (
     "include_outputs",
     "include_prompts",
     "include_tokens",
+    "replay_cached",
+    "token_window_ms",
     "operations",
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import traceback
 from typing import Any, Final
 
@@ -10,8 +10,8 @@ from streamll.encoding import safe_text
 
 __all__ = ["closing"]
 
-#: Raised to stop a call from outside; the call did not fail.
-_CANCELS: Final = (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit, SystemExit)
+#: Raised to stop a call from outside; the call did not fail. Also asyncio.CancelledError.
+_CANCELS: Final = (KeyboardInterrupt, GeneratorExit, SystemExit)
 _TRACEBACK_CHARS: Final = 8_000
 
 
@@ -19,9 +19,15 @@ def closing(error: BaseException | None) -> tuple[str, str | None, dict[str, Any
     """Return event type, severity (None: the span's own) and data for how a call ended."""
     if error is None:
         return "end", None, {}
-    if isinstance(error, _CANCELS):
+    if isinstance(error, _CANCELS) or _is_cancelled(error):
         return "cancel", "warn", {"reason": type(error).__name__}
     return "error", "error", _describe(error)
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    # Where asyncio is not loaded nobody can have raised its error; importing it is slow.
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
 
 def _describe(error: BaseException) -> dict[str, Any]:

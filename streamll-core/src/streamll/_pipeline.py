@@ -13,16 +13,16 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from typing import Any, Final, Protocol
 
 import attrs
 
 from streamll import _ids
 from streamll._capture import CaptureOptions
-from streamll._spans import CONTEXT, Execution, Span
+from streamll._spans import CONTEXT, LISTENER, Execution, Span
 from streamll.encoding import Limits, encode, json_safe
 from streamll.events import SCHEMA_VERSION, Event
+from streamll.patterns import Patterns
 
 __all__ = ["Pipeline", "Route", "Source"]
 
@@ -41,31 +41,15 @@ class _Channel(Protocol):
 
 
 class Route:
-    """A channel and the filter in front of it (`only=`): globs over type and operation."""
+    """A channel and the filter in front of it (`only=`)."""
 
-    __slots__ = ("_known", "_only", "channel", "sink")
+    __slots__ = ("accepts", "channel", "sink")
 
     def __init__(self, sink: Any, channel: _Channel, only: tuple[str, ...] | None) -> None:
         self.sink = sink
         self.channel = channel
-        self._only = only
-        self._known: dict[tuple[str, str], bool] = {}
-
-    def accepts(self, event: Event) -> bool:
-        """Whether *event* passes the filter; the answer per kind is remembered."""
-        if self._only is None:
-            return True
-        kind = (event.event_type, event.operation)
-        known = self._known.get(kind)
-        if known is None:
-            if len(self._known) > 1_000:  # noqa: PLR2004 - custom names may be unbounded
-                self._known.clear()
-            known = self._known[kind] = self._matches(*kind)
-        return known
-
-    def _matches(self, event_type: str, operation: str) -> bool:
-        names = (event_type, operation, f"{operation}.{event_type}")
-        return any(fnmatchcase(name, pattern) for pattern in self._only or () for name in names)
+        #: Whether an event passes the filter.
+        self.accepts: Callable[[Event], bool] = Patterns(only).accepts
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +80,7 @@ class Pipeline:
         tags: put on every event.
         capture: what is captured where `instrument` does not say otherwise.
         capture_all: whether programs that nobody marked are captured too.
+        parsers: adapter class name -> parser factory of plugins.
         lost: why events did not become accepted: reason -> count.
     """
 
@@ -108,6 +93,7 @@ class Pipeline:
     tags: tuple[str, ...] = ()
     capture: CaptureOptions = attrs.field(factory=CaptureOptions)
     capture_all: bool = False
+    parsers: Mapping[str, Any] = attrs.field(factory=dict)
     lost: Counter[str] = attrs.field(factory=Counter)
     _source: Mapping[str, Any] = attrs.field(init=False)
     _least: int = attrs.field(init=False)
@@ -205,6 +191,9 @@ class Pipeline:
         for route in execution.sinks if execution.sinks is not None else self.routes:
             if route.accepts(event):
                 route.channel.submit(event, body)
+        listener = LISTENER.get()
+        if listener is not None:
+            listener(event)
         for observer in self.observers:
             try:
                 observer(event)

@@ -12,8 +12,7 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import pluggy
@@ -21,6 +20,9 @@ import pluggy
 from streamll import hookspecs
 from streamll.encoding import safe_text
 from streamll.errors import ConfigurationError, PluginError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["Plugin", "Registration", "Registry", "registry"]
 
@@ -88,9 +90,10 @@ class Registry:
         self.plugins: list[Plugin] = []
         self.sinks: dict[str, Registration] = {}
         self.sources: dict[str, Registration] = {}
+        self.parsers: dict[str, Any] = {}
         self.manager = pluggy.PluginManager(GROUP)
         self.manager.add_hookspecs(hookspecs)
-        points = list(entry_points(group=GROUP) if found is None else found)
+        points = _installed() if found is None else list(found)
         _reject_duplicates(points)
         for point in points:
             self._load(point)
@@ -121,6 +124,7 @@ class Registry:
         try:
             self._collect(module, "streamll_register_sinks", self.sinks, origin)
             self._collect(module, "streamll_register_sources", self.sources, origin)
+            self._collect_parsers(module)
         except BaseException:
             self.manager.unregister(module)
             self.sinks, self.sources = sinks, sources
@@ -149,6 +153,11 @@ class Registry:
                 table[key] = entry
 
         implementation(register)
+
+    def _collect_parsers(self, module: Any) -> None:
+        implementation = getattr(module, "streamll_register_parsers", None)
+        if implementation is not None:
+            implementation(self.parsers.__setitem__)
 
     def hooks(self, name: str) -> list[Callable[..., Any]]:
         """Return the implementations of hook *name*, one callable each."""
@@ -193,6 +202,13 @@ def _unknown(what: str, name: str, table: dict[str, Registration]) -> str:
     known = ", ".join(sorted(table)) or "none"
     advice = f"Is its plugin installed? Try: pip install {install}"
     return f"unknown {label} {name!r}; known: {known}. {advice}"
+
+
+def _installed() -> list[EntryPoint]:
+    # Here, not above: the module takes long to import, and only plugins need it.
+    from importlib.metadata import entry_points  # noqa: PLC0415
+
+    return list(entry_points(group=GROUP))
 
 
 def _describe(point: EntryPoint) -> Plugin:

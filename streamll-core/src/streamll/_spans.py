@@ -15,7 +15,7 @@ from typing import Any
 
 from streamll import _ids
 
-__all__ = ["CONTEXT", "CURRENT", "Execution", "Span"]
+__all__ = ["CONTEXT", "CURRENT", "LISTENER", "Execution", "Span"]
 
 
 class Execution:
@@ -113,5 +113,7 @@ class Span:
 
 
 CURRENT: ContextVar[Span | None] = ContextVar("streamll_span", default=None)
+#: Is given every event emitted in this context, in the emitting thread (`streamll.stream`).
+LISTENER: ContextVar[Callable[[Any], None] | None] = ContextVar("streamll_listener", default=None)
 #: Never mutated: every change sets a new mapping, so events share it without copying.
 CONTEXT: ContextVar[Mapping[str, Any] | None] = ContextVar("streamll_context", default=None)

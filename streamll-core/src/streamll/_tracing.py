@@ -6,12 +6,14 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from streamll import _runtime
 from streamll._outcome import closing
-from streamll._spans import CONTEXT, CURRENT, Execution, Span
+from streamll._spans import CONTEXT, CURRENT, LISTENER, Execution, Span
+from streamll._stop import STOP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,15 +163,17 @@ def bound(function: Callable[P, R]) -> Callable[P, R]:
     For thread pools DSPy does not know; `dspy.Parallel` and `batch` need none. Each call
     leaves the context of its thread as it was.
     """
-    span, fields = CURRENT.get(), CONTEXT.get()
+    variables: tuple[ContextVar[Any], ...] = (CURRENT, CONTEXT, LISTENER, STOP)
+    values = [variable.get() for variable in variables]
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        before = CURRENT.set(span), CONTEXT.set(fields)
+        pairs = zip(variables, values, strict=True)
+        tokens = [(variable, variable.set(value)) for variable, value in pairs]
         try:
             return function(*args, **kwargs)
         finally:
-            CURRENT.reset(before[0])
-            CONTEXT.reset(before[1])
+            for variable, token in tokens:
+                variable.reset(token)
 
     return run

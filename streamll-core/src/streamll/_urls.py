@@ -38,7 +38,8 @@ def split_options(url: str, factory: Callable[..., Any]) -> tuple[str, dict[str,
         ConfigurationError: for a value that does not fit its option.
     """
     parts = urlsplit(url)
-    options = options_of(factory)
+    code_only: frozenset[str] = getattr(factory, "code_only", frozenset())
+    options = {k: v for k, v in options_of(factory).items() if k not in code_only}
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     kept = [(key, value) for key, value in pairs if key not in options]
     taken = {key: _typed(key, value, options[key]) for key, value in pairs if key in options}

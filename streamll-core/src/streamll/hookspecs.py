@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from streamll._tokens import OutputFields, Parser
     from streamll.events import Event
     from streamll.sink import AsyncSink, Sink
 
-__all__ = ["RegisterSink", "RegisterSource", "hookimpl", "hookspec"]
+__all__ = ["RegisterParser", "RegisterSink", "RegisterSource", "hookimpl", "hookspec"]
 
 hookspec = pluggy.HookspecMarker("streamll")
 hookimpl = pluggy.HookimplMarker("streamll")
@@ -44,6 +45,13 @@ class RegisterSource(Protocol):
         """Register *factory* under *name* and the URL *schemes*."""
 
 
+class RegisterParser(Protocol):
+    """Registers the parser of one adapter class and its subclasses."""
+
+    def __call__(self, adapter: str, factory: Callable[[OutputFields], Parser], /) -> None:
+        """Register *factory* under the adapter's class name, e.g. "TemplateAdapter"."""
+
+
 @hookspec
 def streamll_register_sinks(register: RegisterSink) -> None:
     """Register sinks. Called at configure time, never at import."""
@@ -52,6 +60,11 @@ def streamll_register_sinks(register: RegisterSink) -> None:
 @hookspec
 def streamll_register_sources(register: RegisterSource) -> None:
     """Register the read side of `consume`. Called at configure or consume time."""
+
+
+@hookspec
+def streamll_register_parsers(register: RegisterParser) -> None:
+    """Register parsers of adapters that streamll does not know. Called at configure time."""
 
 
 @hookspec

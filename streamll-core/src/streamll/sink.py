@@ -84,8 +84,12 @@ class Delivery(Protocol):
 class _SinkBase:
     """What sync and async sinks share: options and health."""
 
-    #: URL schemes and defaults may be overridden by subclasses.
+    #: Delivery options that differ from `DeliverySettings` for this kind of sink.
     delivery_defaults: ClassVar[Mapping[str, Any]] = {}
+    #: The constructor's parameter that takes the URL in ``configure(sinks=["scheme://..."])``.
+    url_parameter: ClassVar[str] = "url"
+    #: Options that a URL may not set, only code: credentials, clients, TLS contexts.
+    code_only: ClassVar[frozenset[str]] = frozenset()
     _settings: DeliverySettings | None = None
     _channel: Delivery | None = None
 

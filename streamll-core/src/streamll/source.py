@@ -67,8 +67,10 @@ class Start:
 
     @classmethod
     def _parse_text(cls, since: str, now: datetime) -> Start:
+        if not since:
+            raise ConfigurationError("since='' says nothing; leave it out to read from now on")
         if since.startswith("-"):
-            return cls(time=now - _span(since[1:]))
+            return cls(time=_before(now, since))
         if "T" in since or since.count("-") == 2:  # noqa: PLR2004 - an ISO date has two dashes
             try:
                 return cls.parse(datetime.fromisoformat(since), now)
@@ -80,12 +82,12 @@ class Start:
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _span(text: str) -> timedelta:
+def _before(now: datetime, since: str) -> datetime:
     try:
-        return timedelta(seconds=float(text[:-1]) * _UNITS[text[-1:]])
-    except (KeyError, ValueError):
+        return now - timedelta(seconds=float(since[1:-1]) * _UNITS[since[-1:]])
+    except (KeyError, ValueError, OverflowError):
         raise ConfigurationError(
-            f"since='-{text}' is not a span; write e.g. '-90s', '-10m', '-2h', '-1d'"
+            f"since={since!r} is not a span; write e.g. '-90s', '-10m', '-2h', '-1d'"
         ) from None
 
 
@@ -97,6 +99,11 @@ class Source:
     connection is lost (the consumer closes, waits with backoff, opens again and goes on where
     it was) and `PermanentError` when trying again is pointless.
     """
+
+    #: Whether messages are acked one by one (a group, a queue): what was not acked is then
+    #: delivered again, `retry` and `dead_letter` work, and a lost connection voids what was
+    #: received by it and not acked. Set by the constructor.
+    acknowledges: bool = False
 
     async def open(self) -> None:
         """Connect; after a lost connection, go on after the last position received."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.tokens.streams import FIELDS, join, random_cuts, values
 from streamll._tokens import Piece, RawParser
+from support.streams import FIELDS, join, random_cuts, values
 
 
 @given(st.data(), values.filter(bool))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import dspy
 import pytest
 from dspy.adapters.baml_adapter import BAMLAdapter
 
-import dspy
-from core.tokens.streams import FIELDS
 from streamll._tokens import (
     ChatParser,
     JsonParser,
@@ -15,6 +14,7 @@ from streamll._tokens import (
     XmlTagParser,
     select_parser,
 )
+from support.streams import FIELDS
 
 
 class UserAdapter(dspy.ChatAdapter):

@@ -19,7 +19,8 @@ from streamll._dspy.marks import options_of
 from streamll._dspy.names import name_module
 from streamll._outcome import closing
 from streamll._pipeline import Pipeline
-from streamll._spans import CURRENT, Execution, Span
+from streamll._spans import CURRENT, LISTENER, Execution, Span
+from streamll._stop import check_stopped
 
 __all__ = ["Capture"]
 
@@ -52,6 +53,7 @@ class Capture(BaseCallback):  # type: ignore[misc]
         return self
 
     def _start(self, kind: str, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
+        check_stopped()
         try:
             pipeline = _runtime.current()
             if pipeline is not None:
@@ -64,7 +66,7 @@ class Capture(BaseCallback):  # type: ignore[misc]
     ) -> None:
         parent = CURRENT.get()
         options = options_of(instance) if call.is_module else None
-        if parent is None and options is None and not pipeline.capture_all:
+        if parent is None and options is None and not _asked_for(pipeline):
             return
         span = _new_span(call.operation, parent, options, pipeline)
         span.severity = call.severity
@@ -150,6 +152,11 @@ class Capture(BaseCallback):  # type: ignore[misc]
     on_evaluate_end = on_compile_end = _ended
     on_interpreter_execute_end = on_interpreter_tool_call_end = _ended
     on_interpreter_startup_end = on_interpreter_shutdown_end = _ended
+
+
+def _asked_for(pipeline: Pipeline) -> bool:
+    """Whether calls outside a marked program are captured: all of them, or this one's stream."""
+    return pipeline.capture_all or LISTENER.get() is not None
 
 
 def _new_span(operation: str, parent: Span | None, options: Any, pipeline: Pipeline) -> Span:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
-
 import dspy
+
 from streamll._dspy import lm
 from streamll._spans import Span
 from streamll.encoding import register_encoder
@@ -118,6 +118,11 @@ def _parse_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     return {"adapter": _class_name(instance), **completion}
 
 
+def _parse_finish(span: Span, details: Any, outputs: Any, error: BaseException | None) -> Data:
+    lm.note_unusable(span, error)
+    return {}
+
+
 def _signature(inputs: Mapping[str, Any]) -> str | None:
     return getattr(inputs.get("signature"), "signature", None)
 
@@ -171,7 +176,9 @@ CALLS: Final[Mapping[str, Call]] = {
     "adapter_format": Call(
         operation="adapter_format", severity="debug", start=_format_start, end=_format_end
     ),
-    "adapter_parse": Call(operation="adapter_parse", severity="debug", start=_parse_start),
+    "adapter_parse": Call(
+        operation="adapter_parse", severity="debug", start=_parse_start, finish=_parse_finish
+    ),
     "evaluate": Call(operation="evaluate", start=_evaluate_start, end=_evaluate_end),
     "compile": Call(operation="compile", start=_compile_start),
     "execute": _interpreter("execute"),

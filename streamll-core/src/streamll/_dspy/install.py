@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import dspy
 from dspy.dsp.utils.settings import Settings
 from dspy.utils import callback as dspy_callback
 from dspy.utils.parallelizer import ParallelExecutor
 
-import dspy
 from streamll import _runtime
 from streamll._dspy.callback import Capture
 from streamll._dspy.calls import register_encoders

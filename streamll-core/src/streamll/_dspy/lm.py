@@ -12,12 +12,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-
 import dspy
-from streamll._dspy.tokens import TokenStream
+
+from streamll._dspy.hints import hint_silence
+from streamll._dspy.tokens import Asked, TokenStream
 from streamll._spans import CURRENT, Span
 
-__all__ = ["LMCall", "begin", "current", "end", "finish", "model_of", "remember_format", "start"]
+__all__ = [
+    "LMCall",
+    "begin",
+    "current",
+    "end",
+    "finish",
+    "model_of",
+    "note_unusable",
+    "remember_format",
+    "start",
+]
 
 #: The parameters that are told; an allow-list, so that no credential can slip through.
 _REQUEST: Final = (
@@ -86,29 +97,38 @@ def model_of(instance: Any) -> str | None:
 
 def remember_format(span: Span, adapter: Any, signature: Any) -> None:
     """Note on the calling module's span which adapter renders which fields."""
+    before = _asked(span)
     if span.parent is not None:
-        span.parent.details = (adapter, signature)
+        again = before.again(adapter, signature) if before else Asked(adapter, signature)
+        span.parent.details = again
 
 
-def _format(span: Span) -> tuple[Any, Any]:
+def note_unusable(span: Span, error: BaseException | None) -> None:
+    """Note that an answer failed to arrive or to parse: a next one would replace it."""
+    asked = _asked(span)
+    if asked is not None and error is not None:
+        asked.failed = True
+
+
+def _asked(span: Span) -> Asked | None:
     known = span.parent.details if span.parent is not None else None
-    return known if isinstance(known, tuple) else (None, None)
+    return known if isinstance(known, Asked) else None
 
 
 def start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the data of `llm_call.start`."""
     given = {**getattr(instance, "kwargs", {}), **(inputs.get("kwargs") or {})}
     model = str(model_of(instance))
-    adapter, signature = _format(span)
+    asked = _asked(span)
     data: dict[str, Any] = {
         "model": model,
         "request": {key: given[key] for key in _REQUEST if given.get(key) is not None},
     }
     if "/" in model:
         data["provider"] = model.split("/", 1)[0]
-    if adapter is not None:
-        data["adapter"] = type(adapter).__name__
-        data["signature"] = getattr(signature, "signature", None)
+    if asked is not None:
+        data["adapter"] = type(asked.adapter).__name__
+        data["signature"] = getattr(asked.signature, "signature", None)
     if span.options.include_prompts:
         data["messages"] = inputs.get("messages") or inputs.get("prompt")
     return data
@@ -128,7 +148,7 @@ def begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> LMCall:
     )
     span.details = call
     if span.options.include_tokens:
-        call.stream = TokenStream.of(span, *_format(span))
+        call.stream = TokenStream(span, _asked(span))
     return call
 
 
@@ -145,6 +165,7 @@ def finish(
     call.settings.__exit__(None, None, None)
     entry = call.caller.history[0] if call.caller.history else None
     cached = error is None and not call.tracker.usage and _has_cache(entry)
+    note_unusable(span, error)
     stream = call.stream
     if stream is not None:
         stream.finish(outputs, error=error, cached=cached)
@@ -156,6 +177,8 @@ def finish(
         data["cache_hit"] = cached
     if stream is not None:
         data.update(stream.timing(data.get("output_tokens")))
+        data.update(stream.summary() if error is None else stream.partial())
+        hint_silence(span, stream, cached=cached, error=error)
     return data
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import dspy
+
 from streamll._capture import CaptureOptions
 
 __all__ = ["mark", "options_of"]

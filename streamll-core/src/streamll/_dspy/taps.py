@@ -16,9 +16,9 @@ import importlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import dspy
 from dspy.clients import lm as dspy_lm
 
-import dspy
 from streamll._dspy import litellm_tap
 from streamll._dspy.lm import current
 from streamll._dspy.tokens import TokenStream

@@ -6,7 +6,13 @@ Needs no broker, no key and, but for `ScriptedLM` and `build_demo`, no dspy.
 from streamll.testing._capture import capture_events
 from streamll.testing._clock import FakeClock
 from streamll.testing._demo import build_demo
-from streamll.testing._scripted import ScriptedAnswer, ScriptedLM
+from streamll.testing._scripted import (
+    ScriptedAnswer,
+    ScriptedCall,
+    ScriptedLM,
+    ScriptedUsage,
+    ScriptError,
+)
 from streamll.testing._sinks import FlakySink, MemorySink
 from streamll.testing._tree import Node, tree
 
@@ -15,8 +21,11 @@ __all__ = [
     "FlakySink",
     "MemorySink",
     "Node",
+    "ScriptError",
     "ScriptedAnswer",
+    "ScriptedCall",
     "ScriptedLM",
+    "ScriptedUsage",
     "build_demo",
     "capture_events",
     "tree",

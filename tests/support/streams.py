@@ -6,11 +6,11 @@ import copy
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
+import dspy
 from dspy.utils.exceptions import AdapterParseError
 from hypothesis import assume
 from hypothesis import strategies as st
 
-import dspy
 from streamll._tokens import OutputFields
 
 if TYPE_CHECKING:
