@@ -1,0 +1,178 @@
+"""The hot path: from any thread, signal handler or destructor into a channel.
+
+`submit` may interrupt itself: in a signal handler, or in the `__del__` of something that the
+garbage collector finds in the middle of it. So it takes no lock that the code it interrupts
+may hold. It appends to a deque, which is atomic. Whoever finds that inbox long and the lock
+free moves it into the channel in bulk (flat combining); otherwise the worker does. The worker
+is woken only if it says that it sleeps.
+"""
+
+from __future__ import annotations
+
+import _thread
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from streamll._delivery.channel import Announce, Channel
+from streamll._delivery.reentry import INSIDE, Inside
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from streamll.events import Event
+    from streamll.sink import AsyncSink, Sink
+
+__all__ = ["Intake"]
+
+#: Inbox length at which an emitting thread moves the inbox itself. Long enough to make the
+#: lock negligible, short enough to cost an unlucky emit well under a millisecond.
+_PUMP_AT: Final = 256
+#: Inbox length at which emitters give way to the holder of the lock, who may be waiting for
+#: the GIL: with many busy threads the inbox would else grow for as long as that takes.
+_CROWDED: Final = 8_192
+#: Seconds between two looks of an emit that waits for room (overflow="block").
+_BLOCK_STEP: Final = 0.002
+
+
+class Intake(ABC):
+    """Accepts events for one channel.
+
+    Everything that touches the channel holds `_lock`. Waiting for it is safe on the worker;
+    a user's thread must ask `_must_not_wait` first.
+    """
+
+    def __init__(
+        self, sink: Sink | AsyncSink, *, clock: Callable[[], float], announce: Announce
+    ) -> None:
+        self._sink: Any = sink
+        self._name = type(sink).__name__
+        self._clock = clock
+        self._announce = announce
+        self._settings = sink.delivery
+        self._blocking = self._settings.overflow == "block"
+        self._pump_at = min(_PUMP_AT, self._settings.batch_size, self._settings.buffer_size)
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
+        """Set up everything that belongs to one process."""
+        self._channel = Channel(self._settings, self._name, self._announce)
+        self._inbox: deque[tuple[Event, bytes | None, float]] = deque()
+        self._lock = _thread.allocate_lock()
+        self._holder = 0  # the thread that holds the lock
+        self._asleep = True  # any event is a reason to wake the worker
+        self._awaits_full = False  # a full batch is
+        self._nested = False  # the next write may carry events from inside another sink
+        self._closing = False
+
+    def submit(self, event: Event, body: bytes) -> None:
+        """Hand over *event*. Never raises; never blocks, unless ``overflow="block"``."""
+        inside = INSIDE.get()
+        if inside is not None:
+            self._submit_from_sink(event, body, inside)
+        elif self._blocking:
+            self._submit_patiently(event, body)
+        else:
+            self._put(event, body)
+
+    def _put(self, event: Event, body: bytes | None) -> None:
+        """Append to the inbox; no body means that the event is refused, and only counted."""
+        inbox = self._inbox
+        inbox.append((event, body, self._clock()))
+        if self._asleep:
+            self._wake()
+        if len(inbox) >= self._pump_at:
+            self._relieve()
+
+    def _submit_from_sink(self, event: Event, body: bytes, inside: Inside) -> None:
+        if inside.refuses(self):
+            self._put(event, None)
+        else:
+            self._nested = True
+            self._put(event, body)
+
+    def _relieve(self) -> None:
+        """Move the inbox into the channel, if nobody else does."""
+        lock = self._lock
+        if lock.acquire(False):
+            try:
+                self._pump()
+                wanted = self._awaits_full and self._channel.has_full_batch
+                wanted = wanted or bool(self._channel.waiting.spillway.staged)
+            finally:
+                self._release(lock)
+            if wanted:
+                self._wake()
+        elif len(self._inbox) > _CROWDED:
+            time.sleep(0)
+
+    def _submit_patiently(self, event: Event, body: bytes) -> None:
+        """Wait for room, up to `block_timeout`; then hand over as usual, to be counted."""
+        patience = self._clock() + self._settings.block_timeout
+        while not self._try_offer(event, body):
+            if self._closing or self._must_not_wait() or self._clock() >= patience:
+                self._put(event, body)
+                return
+            time.sleep(_BLOCK_STEP)
+        if self._asleep:
+            self._wake()
+
+    def _try_offer(self, event: Event, body: bytes) -> bool:
+        """Hand *event* to the channel, unless it is full or busy."""
+        lock = self._lock
+        if not lock.acquire(False):
+            return False
+        try:
+            self._pump()
+            room = self._channel.waiting.buffer.has_room(len(body))
+            if room:
+                self._channel.offer(event, body, self._clock())
+            return room
+        finally:
+            self._release(lock)
+
+    def _must_not_wait(self) -> bool:
+        """Whether what the caller waits for cannot come while it waits."""
+        return self._holder == _thread.get_ident() or self._on_worker()
+
+    def _pump(self) -> None:
+        """Move what the inbox holds now into the channel. Needs the lock."""
+        self._holder = _thread.get_ident()
+        inbox, channel = self._inbox, self._channel
+        try:
+            for _ in range(len(inbox)):
+                event, body, now = inbox.popleft()
+                if body is None:
+                    channel.refuse(event, "reentrant")
+                else:
+                    channel.offer(event, body, now)
+        except BaseException:  # e.g. Ctrl-C between two counts
+            channel.recount()
+            raise
+
+    def _release(self, lock: _thread.LockType) -> None:
+        self._holder = 0
+        lock.release()
+
+    @contextmanager
+    def _locked(self, patience: float = -1.0) -> Iterator[bool]:
+        """Hold the lock, inbox pumped; yields False if it did not come free in *patience* s."""
+        lock = self._lock
+        held = self._holder != _thread.get_ident() and lock.acquire(timeout=patience)
+        try:
+            if held:
+                self._pump()
+            yield held
+        finally:
+            if held:
+                self._release(lock)
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Wake the worker, or start it, as safely as `submit`."""
+
+    @abstractmethod
+    def _on_worker(self) -> bool:
+        """Whether the caller runs where the worker runs."""

@@ -1,0 +1,92 @@
+"""Keeps a channel's spool usable for its driver: no exception leaves, each trouble is told once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from streamll._delivery.spool import Spool, SpoolFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from streamll._delivery.item import Item
+    from streamll._delivery.spillway import Stored
+    from streamll.settings import DeliverySettings
+
+__all__ = ["Keeper"]
+
+_TROUBLES: Final = (sqlite3.Error, OSError, ValueError, SpoolFull)
+
+
+class Keeper:
+    """The disk side of one channel; without `settings.spool` it holds nothing.
+
+    Thread-safe: normally only the worker calls it, but while that hangs `close` does.
+    """
+
+    def __init__(self, settings: DeliverySettings) -> None:
+        path = settings.spool
+        self._spool = Spool(path, settings.spool_bytes) if path is not None else None
+        self._lock = threading.Lock()
+        self._troubled = False
+        self._full = False
+        self._lines: list[str] = []
+
+    def open(self) -> dict[int, int]:
+        """Return row -> weight of what an earlier process left; nothing if it cannot be read."""
+        with self._guarded() as spool:
+            if spool is not None:
+                left = spool.open()
+                if spool.moved_aside:
+                    self._lines.append("the spool file was damaged; what it lost is moved aside")
+                return left
+        return {}
+
+    def write(self, items: Sequence[Item]) -> tuple[list[int], str]:
+        """Store *items*; return their rows, and the reason that cost those without one."""
+        with self._guarded() as spool:
+            if spool is not None:
+                rows = spool.append(items)
+                self._troubled = self._troubled and not rows
+                return rows, "spool_full"
+        return [], "spool_full" if self._full else "spool_error"
+
+    def read(self, rows: Sequence[int]) -> dict[int, Stored]:
+        """Return *rows*; a damaged one is missing."""
+        with self._guarded() as spool:
+            if spool is not None:
+                return spool.read(rows)
+        return {}
+
+    def delete(self, rows: Sequence[int]) -> None:
+        """Forget *rows*."""
+        with self._guarded() as spool:
+            if spool is not None and rows:
+                spool.delete(rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._guarded() as spool:
+            if spool is not None:
+                spool.close()
+
+    def take_lines(self) -> list[str]:
+        """Return what should be logged since the last call."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    @contextmanager
+    def _guarded(self) -> Iterator[Spool | None]:
+        """Yield the spool; what it raises ends the block and is told once."""
+        with self._lock:
+            self._full = False
+            try:
+                yield self._spool
+            except _TROUBLES as error:
+                self._full = isinstance(error, SpoolFull)
+                if not self._troubled:
+                    self._lines.append(f"the spool cannot be used ({type(error).__name__})")
+                self._troubled = True

@@ -1,0 +1,214 @@
+"""Drives the channels of all `AsyncSink`s on one background event loop.
+
+The loop runs on one daemon thread, started by the first event for any async sink, and ends
+when the last of them is closed. The program's own event loops are never used.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from streamll._delivery.actions import Done, Wait, Write
+from streamll._delivery.driver import Driver, log
+from streamll._delivery.outcome import Failure, failure_of
+from streamll._delivery.reentry import entering
+
+if TYPE_CHECKING:
+    from streamll.sink import AsyncSink
+
+__all__ = ["LoopWorker"]
+
+#: Seconds to pause after a fault of our own, so that it cannot spin.
+_FAULT_PAUSE: Final = 1.0
+
+
+class _Loop:
+    """The background loop: jobs may be handed over from anywhere `submit` may be called."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Callable[[], object]] = deque()
+        self._claim = _thread.allocate_lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._users: set[object] = set()
+        self._thread: threading.Thread | None = None
+        self.ident = 0
+
+    def call(self, job: Callable[[], object]) -> bool:
+        """Run *job* on the loop, soon; return False if the loop cannot start. Never waits."""
+        self._jobs.append(job)
+        return self.nudge()
+
+    def nudge(self) -> bool:
+        """Have waiting jobs run; return False if the loop cannot start."""
+        loop = self._loop
+        if loop is None:
+            return not self._claim.acquire(False) or self._start_thread()
+        with contextlib.suppress(RuntimeError):  # it just ended, and will look again
+            loop.call_soon_threadsafe(self._work)
+        return True
+
+    def _start_thread(self) -> bool:
+        try:
+            _thread.start_new_thread(self._bootstrap, ())
+        except RuntimeError:  # no more threads, or the interpreter is leaving
+            self._claim.release()
+            return False
+        return True
+
+    def part(self, seconds: float) -> None:
+        """See the thread off, if it is about to end."""
+        if self._thread is not None and not self._users:
+            self._thread.join(seconds)
+
+    def start(self, user: object, run: Coroutine[Any, Any, None]) -> None:
+        """Run *run* as a task of the loop, which lasts as long as any."""
+        self._users.add(user)
+        task = asyncio.get_running_loop().create_task(run)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _bootstrap(self) -> None:
+        try:
+            threading.Thread(target=self._run, name="streamll-loop", daemon=True).start()
+        except RuntimeError:
+            self._claim.release()
+
+    def _run(self) -> None:
+        self._thread = threading.current_thread()
+        while True:
+            self.ident = _thread.get_ident()
+            asyncio.run(self._serve())
+            self.ident = 0  # the system may give it to another thread
+            self._claim.release()
+            if not self._jobs or not self._claim.acquire(False):
+                return
+
+    async def _serve(self) -> None:
+        """Run jobs and tasks until no task is left."""
+        self._loop = asyncio.get_running_loop()
+        self._work()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+            await asyncio.sleep(0)
+            self._work()
+        self._loop = None
+
+    def leave(self, user: object) -> None:
+        """Learn that *user* is about to end; the loop ends with the last one."""
+        self._users.discard(user)
+
+    def _work(self) -> None:
+        while self._jobs and self._loop is not None:  # else they are for the next loop
+            self._jobs.popleft()()
+
+
+_shared = _Loop()
+
+
+def _in_child() -> None:
+    global _shared
+    _shared = _Loop()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+class LoopWorker(Driver):
+    """The task of one `AsyncSink`: it asks the channel what to do and does it."""
+
+    _sink: AsyncSink
+
+    def _start_afresh(self) -> None:
+        super()._start_afresh()
+        self._bell: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def _launch(self) -> None:
+        if not _shared.call(lambda: _shared.start(self, self._run())):
+            self._could_not_start()
+
+    def _could_not_start(self) -> None:
+        """Leave it to the next event to try again."""
+        self._asleep = True
+        if self._closing:
+            self._finish()
+
+    def _ring(self) -> None:
+        bell = self._bell
+        if bell is not None:
+            _shared.call(bell.set)
+        elif not _shared.nudge():
+            self._could_not_start()
+
+    def _on_worker(self) -> bool:
+        return _thread.get_ident() == _shared.ident
+
+    def _part(self, seconds: float) -> None:
+        task = self._task
+        if self._finished:
+            _shared.part(seconds)
+        elif task is not None:
+            _shared.call(task.cancel)  # the write hangs; the sink is released in the background
+
+    def _finish(self) -> None:
+        _shared.leave(self)
+        super()._finish()
+
+    async def _run(self) -> None:
+        self._bell = asyncio.Event()
+        self._task = asyncio.current_task()
+        self._prepare()
+        while not self._finished:
+            try:
+                await self._step()
+            except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
+                log(f"{self._name}: fault in delivery: {type(fault).__name__}")
+                await asyncio.sleep(_FAULT_PAUSE)
+
+    async def _step(self) -> None:
+        action = self._decide()
+        if isinstance(action, Write):
+            self._resolve(action, await self._attempt(action))
+        elif isinstance(action, Wait):
+            await self._sleep(action.seconds)
+        elif isinstance(action, Done):
+            await self._release_sink()
+            self._finish()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        bell = self._bell
+        if bell is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await bell.wait()
+            bell.clear()
+        self._woke()
+
+    async def _attempt(self, write: Write) -> Failure | Mapping[int, Any] | None:
+        """Call the sink once; whatever it raises becomes a `Failure`."""
+        try:
+            with entering(self, nested=self._nesting()):
+                if not self._opened:
+                    await self._sink.open()
+                    self._opened = True
+                report = await self._sink.write(write.batch)
+                return dict(report) if isinstance(report, Mapping) else None
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a sink is the sink's
+            return failure_of(error, sent=self._opened)
+
+    async def _release_sink(self) -> None:
+        if self._opened:
+            try:
+                with entering(self):
+                    await self._sink.close()
+            except BaseException as error:  # noqa: BLE001
+                log(f"{self._name}: close raised {type(error).__name__}")

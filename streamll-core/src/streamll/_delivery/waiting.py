@@ -1,0 +1,98 @@
+"""All that waits in one channel, in the order in which it goes out.
+
+    announcements of drops -> loaded from disk -> on disk -> staged for disk -> buffer
+
+Only the buffer is bounded by the settings; announcements are few by design, and the spillway
+has bounds of its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from streamll._delivery.buffer import Buffer
+from streamll._delivery.item import NOTICE, Item
+from streamll._delivery.spillway import Spillway
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from streamll.settings import DeliverySettings
+
+__all__ = ["Waiting"]
+
+
+class Waiting:
+    """The queue of one channel. Not thread-safe.
+
+    Attributes:
+        buffer: in memory.
+        notices: announcements of drops; they never give way.
+        spillway: what is on its way to, on, or back from the disk; empty without a spool.
+    """
+
+    def __init__(self, settings: DeliverySettings) -> None:
+        size, max_bytes = settings.buffer_size, settings.buffer_bytes
+        self.buffer = Buffer(size, max_bytes, settings.overflow)
+        self.notices: deque[Item] = deque()
+        self.spillway = Spillway(size, max_bytes)
+        self._spools = settings.spool is not None
+
+    def __bool__(self) -> bool:
+        return bool(self.buffer.count or self.notices or self.spillway)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Iterate over what is in memory, in order."""
+        yield from self.notices
+        yield from self.spillway
+        yield from self.buffer
+
+    @property
+    def bytes(self) -> int:
+        """Encoded bytes in memory."""
+        return self.buffer.bytes + self.spillway.bytes + sum(item.size for item in self.notices)
+
+    @property
+    def weight(self) -> int:
+        """Events that wait, on disk or not."""
+        return self.buffer.weight + self.spillway.weight + len(self.notices)
+
+    def push(self, item: Item, *, failing: bool) -> Sequence[Item]:
+        """Add *item*; return what had to give way. *failing*: overflow may go to disk."""
+        if self._spools and (failing or self.spillway):
+            self._make_room(item.size)
+        return self.buffer.push(item)
+
+    def _make_room(self, size: int) -> None:
+        """Stage the older half of a full buffer, rather than one event for each new one."""
+        while not self.buffer.has_room(size) and self.buffer.count:
+            if not self.spillway.has_room(size):
+                return
+            self.spillway.stage(self.buffer.take((self.buffer.count + 1) // 2))
+
+    def take(self, limit: int) -> list[Item]:
+        """Remove and return up to *limit* items that may go out now."""
+        taken = [self.notices.popleft() for _ in range(min(limit, len(self.notices)))]
+        taken += self.spillway.take(limit - len(taken))
+        if not self.spillway:
+            taken += self.buffer.take(limit - len(taken))
+        return taken
+
+    def restore(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Put *items*, which were taken, back where they were; return what gave way."""
+        self.notices.extendleft(item for item in reversed(items) if item.rank == NOTICE)
+        self.spillway.restore([item for item in items if item.row])
+        return self.buffer.restore(i for i in items if i.rank != NOTICE and not i.row)
+
+    def expire(self, before: float) -> list[Item]:
+        """Remove and return what is in memory and was accepted at or before *before*."""
+        return self.spillway.expire(before) + self.buffer.expire(before)
+
+    def clear(self) -> tuple[list[Item], int]:
+        """Forget everything; return what was in memory, and the events that stay on disk."""
+        items, unread = self.spillway.clear()
+        items += self.buffer.take(self.buffer.count)
+        items += self.notices
+        self.notices.clear()
+        return items, unread

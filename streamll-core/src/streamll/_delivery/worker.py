@@ -1,0 +1,119 @@
+"""Drives the channel of a `Sink` on a daemon thread of its own, started by the first event."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from streamll._delivery.actions import Done, Wait, Write
+from streamll._delivery.driver import Driver, log, ring
+from streamll._delivery.outcome import Failure, failure_of
+from streamll._delivery.reentry import entering
+
+if TYPE_CHECKING:
+    from streamll.sink import Sink
+
+__all__ = ["Worker"]
+
+#: Seconds to pause after a fault of our own, so that it cannot spin.
+_FAULT_PAUSE: Final = 1.0
+
+
+class Worker(Driver):
+    """The thread of one `Sink`: it asks the channel what to do and does it."""
+
+    _sink: Sink
+
+    def _start_afresh(self) -> None:
+        super()._start_afresh()
+        self._bell = _thread.allocate_lock()
+        self._bell.acquire()
+        self._ident = 0
+        self._thread: threading.Thread | None = None
+
+    def _launch(self) -> None:
+        # Thread.start takes locks that the code we interrupt may hold, and waits for the
+        # thread; a raw thread does neither, so it starts the real one.
+        try:
+            _thread.start_new_thread(self._bootstrap, ())
+        except RuntimeError:  # no more threads, or the interpreter is leaving
+            self._could_not_start()
+
+    def _bootstrap(self) -> None:
+        name = f"streamll-{self._name}"
+        try:
+            threading.Thread(target=self._run, args=(self._claim,), name=name, daemon=True).start()
+        except RuntimeError:
+            self._could_not_start()
+
+    def _could_not_start(self) -> None:
+        """Leave it to the next event to try again."""
+        self._claim.release()
+        self._asleep = True
+        if self._closing:
+            self._finish()
+
+    def _ring(self) -> None:
+        ring(self._bell)
+
+    def _on_worker(self) -> bool:
+        return _thread.get_ident() == self._ident
+
+    def _part(self, seconds: float) -> None:
+        thread = self._thread
+        if thread is not None and self._finished:
+            thread.join(seconds)
+
+    def _run(self, claim: _thread.LockType) -> None:
+        self._ident = _thread.get_ident()
+        self._thread = threading.current_thread()
+        self._prepare()
+        while claim is self._claim:  # else it is a forked child's, and another one's now
+            try:
+                if self._step():
+                    break
+            except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
+                log(f"{self._name}: fault in delivery: {type(fault).__name__}")
+                self._bell.acquire(timeout=_FAULT_PAUSE)
+        self._ident = 0  # the system may give it to another thread
+
+    def _step(self) -> bool:
+        """Do one thing; return whether it was the last."""
+        action = self._decide()
+        if isinstance(action, Write):
+            self._resolve(action, self._attempt(action))
+        elif isinstance(action, Wait):
+            self._sleep(action.seconds)
+        elif isinstance(action, Done):
+            self._release_sink()
+            self._finish()
+        return isinstance(action, Done)
+
+    def _sleep(self, seconds: float | None) -> None:
+        self._bell.acquire(timeout=-1 if seconds is None else min(seconds, threading.TIMEOUT_MAX))
+        self._woke()
+
+    def _attempt(self, write: Write) -> Failure | Mapping[int, Any] | None:
+        """Call the sink once; whatever it raises becomes a `Failure`."""
+        try:
+            with entering(self, nested=self._nesting()):
+                self._open_sink()
+                report = self._sink.write(write.batch)
+                return dict(report) if isinstance(report, Mapping) else None
+        except BaseException as error:  # noqa: BLE001 - SystemExit in a sink is the sink's
+            return failure_of(error, sent=self._opened)
+
+    def _open_sink(self) -> None:
+        if not self._opened:
+            self._sink.open()
+            self._opened = True
+
+    def _release_sink(self) -> None:
+        if self._opened:
+            try:
+                with entering(self):
+                    self._sink.close()
+            except BaseException as error:  # noqa: BLE001
+                log(f"{self._name}: close raised {type(error).__name__}")
