@@ -15,10 +15,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-import redis
 from support.rabbitmq_server import Certificates, free_port, spawn
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ BOOT_TIMEOUT = 20.0
 
 #: Every write is on disk before it is answered.
 AOF_ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+
+#: A primary waits 5 s for more replicas before it sends its data to the first.
+_SYNC_AT_ONCE = {"repl-diskless-sync-delay": 0}
 
 
 def missing_reason() -> str | None:
@@ -147,11 +150,31 @@ class RedisServer:
         return {**named, "tls-port": self.tls_port, "tls-auth-clients": "no"}
 
 
-def cluster(folder: Path, primaries: int = 3, replicas: int = 1) -> list[RedisServer]:
-    """Start a Redis Cluster; each primary has *replicas* replicas. Stop each server after use."""
-    options = {"cluster-enabled": "yes", "cluster-node-timeout": 1000, **AOF_ALWAYS}
-    count = primaries * (1 + replicas)
-    servers = [RedisServer(folder / str(n), options).start() for n in range(count)]
+@contextlib.contextmanager
+def cluster(folder: Path, primaries: int = 3, replicas: int = 1) -> Iterator[list[RedisServer]]:
+    """Run a Redis Cluster; the primaries come first, each has *replicas* replicas."""
+    options = {
+        "cluster-enabled": "yes",
+        "cluster-node-timeout": 1000,
+        **AOF_ALWAYS,
+        **_SYNC_AT_ONCE,
+    }
+    with contextlib.ExitStack() as stack:
+        servers = []
+        for number in range(primaries * (1 + replicas)):
+            server = RedisServer(folder / str(number), options, port=_cluster_port())
+            stack.callback(server.stop)
+            servers.append(server.start())
+        _join(servers, replicas)
+        yield servers
+
+
+def _cluster_port() -> int:
+    """Return a free port; 10,000 above it is the cluster's own."""
+    return next(port for port in iter(free_port, None) if port < 50_000)
+
+
+def _join(servers: Sequence[RedisServer], replicas: int) -> None:
     addresses = [f"127.0.0.1:{server.port}" for server in servers]
     create = ["redis-cli", "--cluster", "create", *addresses]
     subprocess.run(
@@ -159,21 +182,27 @@ def cluster(folder: Path, primaries: int = 3, replicas: int = 1) -> list[RedisSe
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
     wait_until(lambda: all(_is_clustered(server) for server in servers), "the cluster")
-    return servers
 
 
 def _is_clustered(server: RedisServer) -> bool:
-    info = server.run("CLUSTER", "INFO")
-    text = info if isinstance(info, dict) else {}
-    return text.get("cluster_state") == "ok" and text.get("cluster_slots_ok") == "16384"
+    info = server.run("CLUSTER INFO")
+    return (
+        info["cluster_state"] == "ok" and info["cluster_slots_ok"] == "16384" and _is_synced(server)
+    )
+
+
+def _is_synced(server: RedisServer) -> bool:
+    """Whether it may take over: a replica that never had the data is not elected."""
+    return server.run("INFO", "replication").get("master_link_status", "up") == "up"
 
 
 def sentinels(
     folder: Path, count: int = 3, *, name: str = "main"
 ) -> tuple[list[RedisServer], list[RedisServer]]:
     """Start a primary, a replica and *count* sentinels; returns (servers, sentinels)."""
-    primary = RedisServer(folder / "a").start()
+    primary = RedisServer(folder / "a", _SYNC_AT_ONCE).start()
     replica = RedisServer(folder / "b", {"replicaof": f"127.0.0.1 {primary.port}"}).start()
+    wait_until(lambda: _is_synced(replica), "the replica")
     watch = (
         f"monitor {name} 127.0.0.1 {primary.port} {count // 2 + 1}"
         f"|sentinel down-after-milliseconds {name} 1000|sentinel failover-timeout {name} 5000"

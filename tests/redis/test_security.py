@@ -1,0 +1,117 @@
+"""TLS, access control and secrets, against real servers (S1, S2, S10)."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import traceback
+
+import pytest
+
+from streamll import DeliveryError, PermanentError, TransientError
+from streamll_redis import RedisSink
+from support.events import batch_of, make_event, make_events
+
+pytestmark = pytest.mark.broker
+
+
+def test_a_trusted_server_gets_the_events(start_redis, certificates):
+    """S10: right chain and right name."""
+    server = start_redis(tls=certificates)
+    url = f"rediss://localhost:{server.tls_port}"
+    sink = RedisSink(url, tls_ca_file=certificates.authority)
+    assert sink.write(batch_of(make_events(2))) is None
+    assert server.run("XLEN", "streamll_events") == 2
+    sink.close()
+
+
+@pytest.mark.parametrize("case", ["unknown authority", "wrong host name", "not TLS at all"])
+def test_an_untrusted_server_gets_nothing(start_redis, certificates, case):
+    """S10: no event, and no password, before the server is verified."""
+    server = start_redis(tls=certificates)
+    host = "127.0.0.1" if case == "wrong host name" else "localhost"
+    port = server.port if case == "not TLS at all" else server.tls_port
+    authority = None if case == "unknown authority" else certificates.authority
+    sink = RedisSink(f"rediss://{host}:{port}", tls_ca_file=authority, password="x", op_timeout=1)
+    kind = TransientError if case == "not TLS at all" else PermanentError
+    with pytest.raises(kind, match=r"SSLCertVerificationError|Timeout"):
+        sink.write(batch_of(make_events(1)))
+    assert server.run("XLEN", "streamll_events") == 0
+    assert "cmdstat_auth" not in server.run("INFO", "commandstats")
+
+
+def test_only_an_explicit_context_skips_verification(start_redis, certificates):
+    """The way out exists, is explicit, and warns."""
+    server = start_redis(tls=certificates)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with pytest.warns(UserWarning, match="not verified"):
+        sink = RedisSink(f"rediss://127.0.0.1:{server.tls_port}", ssl_context=context)
+    assert sink.write(batch_of(make_events(1))) is None
+    sink.close()
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        "~streamll_events ~{streamll_events}:* +@all",
+        "~streamll_events ~{streamll_events}:* +xadd +evalsha +eval +get +set",
+        "~streamll_events +xadd",
+        "~* +@all -@scripting",
+    ],
+)
+def test_a_user_with_few_rights_is_enough(start_redis, rules):
+    """Scripts where they are allowed, plain XADD where only that is."""
+    server = start_redis(user=f"app on >pw {rules}")
+    sink = RedisSink(f"redis://app:pw@127.0.0.1:{server.port}")
+    for _ in range(3):
+        assert sink.write(batch_of(make_events(200))) is None
+    assert server.run("XLEN", "streamll_events") == 600
+    sink.close()
+
+
+def test_scripts_refused_is_said_once(start_redis, caplog):
+    """A weaker promise is announced, and not for every batch."""
+    server = start_redis(user="app on >pw ~* +@all -@scripting")
+    sink = RedisSink(f"redis://app:pw@127.0.0.1:{server.port}")
+    for _ in range(3):
+        sink.write(batch_of(make_events(2)))
+    assert [record.message for record in caplog.records] == [
+        "Redis refuses scripts: a repeated batch may now be appended twice"
+    ]
+    sink.close()
+
+
+def test_a_renamed_command_is_a_refused_script(start_redis):
+    """Managed servers take EVALSHA away by renaming it."""
+    server = start_redis(**{"rename-command": 'EVALSHA ""'})
+    sink = RedisSink(server.url)
+    assert sink.write(batch_of(make_events(5))) is None
+    assert server.run("XLEN", "streamll_events") == 5
+    sink.close()
+
+
+def test_no_rights_at_all_is_permanent(start_redis):
+    """A user that may not append opens the circuit at once."""
+    server = start_redis(user="app on >pw ~* +ping")
+    with pytest.raises(PermanentError, match="NOPERM"):
+        RedisSink(f"redis://app:pw@127.0.0.1:{server.port}").write(batch_of(make_events(1)))
+
+
+def test_neither_secrets_nor_payload_reach_logs_or_tracebacks(start_redis, caplog):
+    """S1, S2: a canary in the password and one in the payload, through every kind of failure."""
+    caplog.set_level(logging.DEBUG)
+    canary = "".join(["CAN", "ARY"])  # a traceback quotes this file
+    server = start_redis(requirepass=f"{canary}-right")
+    texts: list[str] = []
+    for password in (f"{canary}-wrong", f"{canary}-right"):
+        server.run("SET", "streamll_events", "x", password=f"{canary}-right")
+        sink = RedisSink(f"redis://:{password}@127.0.0.1:{server.port}")
+        try:
+            sink.write(batch_of([make_event(data={"token": canary})]))
+        except DeliveryError as error:
+            texts += [traceback.format_exc(), repr(error), str(error)]
+        sink.close()
+    assert len(texts) == 6
+    assert canary not in "".join(texts) + caplog.text
