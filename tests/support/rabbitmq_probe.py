@@ -63,9 +63,11 @@ class Probe:
         found = await self.channel.get_queue(queue)
         messages: list[AbstractIncomingMessage] = []
         async with asyncio.timeout(PATIENCE):
-            while (message := await found.get(fail=False)) is not None:
-                await message.ack()
-                messages.append(message)
+            while waiting := await self.count(queue):
+                goal = len(messages) + waiting
+                async with found.iterator(no_ack=True) as incoming:
+                    while len(messages) < goal:
+                        messages.append(await anext(incoming))
         return messages
 
     async def bodies(self, queue: str) -> list[bytes]:

@@ -38,7 +38,7 @@ USERS: dict[str, tuple[str, str]] = {
 
 
 def scripts_folder() -> Path | None:
-    """Return the folder of the broker's own scripts: the packaged wrappers refuse to run as root."""
+    """Return the folder of the broker's own scripts; packaged wrappers change the user."""
     candidates = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"))
     wrapper = shutil.which("rabbitmq-server")
     if not candidates and wrapper:
@@ -113,9 +113,7 @@ class Epmd:
             self._process = None
 
 
-def spawn(
-    command: Sequence[str], env: Mapping[str, str], output: Path
-) -> subprocess.Popen[bytes]:
+def spawn(command: Sequence[str], env: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
     """Start *command* so that the kernel kills it when this process dies, however it dies."""
     guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     with output.open("ab") as sink:
@@ -259,6 +257,14 @@ class RabbitMQServer:
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {arguments[0]}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def sync(self) -> None:
+        """Write the node's registers to disk, as it does by itself after some seconds.
+
+        RabbitMQ 3.10 forgets a quorum queue, contents and all, when it is killed within
+        seconds after the queue was declared: the queue's name was not yet on disk.
+        """
+        self.ctl("eval", "[dets:sync(T) || T <- dets:all()].")
 
     def set_memory_alarm(self, *, on: bool) -> None:
         """Raise or clear the memory alarm: publishers are blocked while it is on."""

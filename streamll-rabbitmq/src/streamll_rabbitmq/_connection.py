@@ -1,0 +1,284 @@
+"""The link to the broker: one connection, one confirm channel, renewed when asked.
+
+Rules:
+
+- Nothing here retries by itself. `Link.channel` makes one attempt, over all nodes, within its
+  deadline; when to try again is the circuit breaker's decision.
+- A link whose channel or connection has closed is thrown away as a whole: the next one starts
+  from a known state (declared exchange, empty window).
+- A connection without answers is kept for a while, and while the broker blocks publishers: a
+  broker that was only slow still answers for what it was sent, and nothing goes out twice.
+  After three heartbeats it is given up, even if heartbeats come: a restarted broker may have
+  lost what it was sent.
+- The client's log lines are dropped: they would repeat per attempt what streamll reports once,
+  and at DEBUG they hold payload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import deque
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+from aiormq.connection import Connection as AmqpConnection
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import ConnectionClosed, InvalidFrameError
+from pamqp.commands import Connection as ConnectionMethods
+from yarl import URL
+
+from streamll import PermanentError, TransientError
+from streamll_rabbitmq._errors import of_connecting
+from streamll_rabbitmq._writer import ConfirmChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pamqp.common import FieldTable
+
+    from streamll import DeliveryError
+    from streamll_rabbitmq._settings import Address, RabbitMQSettings
+
+__all__ = ["Link"]
+
+#: Seconds a broker gets to answer a close before the socket is dropped.
+_CLOSE_TIMEOUT: Final = 1.0
+#: Heartbeats without an answer to any publish after which a connection is given up.
+_MISSED_HEARTBEATS: Final = 3
+_CHANNEL: Final = 1
+
+_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_ours: ContextVar[bool] = ContextVar("streamll_rabbitmq", default=False)
+
+
+@contextmanager
+def _without_client_log() -> Iterator[None]:
+    """Drop the client's log lines of a block and of the tasks it starts, and no one else's."""
+    token = _ours.set(True)
+    try:
+        yield
+    finally:
+        _ours.reset(token)
+
+
+def _not_ours(_: logging.LogRecord) -> bool:
+    return not _ours.get()
+
+
+for _name in ("aiormq.connection", "aiormq.channel", "aiormq.connection.marshall"):
+    logging.getLogger(_name).addFilter(_not_ours)
+
+
+class _Opened(TransportFactory):
+    """Hands aiormq a stream that is already open: name, address and TLS are ours to decide."""
+
+    def __init__(self, stream: _Stream) -> None:
+        self._stream = stream
+
+    async def create(self, url: URL, **kwargs: Any) -> _Stream:
+        return self._stream
+
+
+class _Peek:
+    """Remembers the last frame of a handshake."""
+
+    def __init__(self, receiver: Any) -> None:
+        self._receiver = receiver
+        self.last: Any = None
+
+    async def get_frame(self) -> Any:
+        self.last = await self._receiver.get_frame()
+        return self.last
+
+
+class BrokerConnection(AmqpConnection):
+    """aiormq's connection; `str` and `repr` show neither user nor password."""
+
+    def __init__(self, address: Address, stream: _Stream, settings: RabbitMQSettings) -> None:
+        user, password = settings.login(address)
+        url = URL.build(
+            scheme="amqp",
+            host=address.host,
+            port=address.port,
+            user=user,
+            password=password,
+            query={"heartbeat": str(settings.heartbeat)},
+        )
+        name: FieldTable = {"connection_name": f"streamll:{settings.app_id}"}
+        super().__init__(url, transport_factory=_Opened(stream), client_properties=name)
+        self.vhost = address.vhost
+        self.address = address
+        self._transport = stream[1].transport
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker has asked publishers to wait."""
+        ready = self.ready()
+        try:
+            ready.send(None)
+        except StopIteration:
+            return False
+        finally:
+            ready.close()
+        return True
+
+    def abort(self) -> None:
+        """Drop the socket at once."""
+        self._transport.abort()
+
+    @staticmethod
+    async def _rpc(
+        request: Any, writer: Any, frame_receiver: Any, wait_response: bool = True
+    ) -> Any:
+        """Do one step of the handshake; a refusal keeps its reply code, which aiormq loses."""
+        peek: Any = _Peek(frame_receiver)
+        try:
+            return await AmqpConnection._rpc(request, writer, peek, wait_response)
+        except InvalidFrameError:
+            frame = peek.last[2] if peek.last else None
+            if isinstance(frame, ConnectionMethods.Close):
+                raise ConnectionClosed(frame.reply_code, frame.reply_text) from None
+            raise
+
+
+@attrs.define(eq=False)
+class Link:
+    """The connection of one sink. All methods on one event loop, never concurrently.
+
+    Attributes:
+        connection: the last one made, open or not; None before the first and after `close`.
+    """
+
+    _settings: RabbitMQSettings
+    connection: BrokerConnection | None = attrs.field(default=None, init=False)
+    _tls: ssl.SSLContext | None = attrs.field(init=False)
+    _channel: ConfirmChannel | None = attrs.field(default=None, init=False)
+    _nodes: deque[Address] = attrs.field(init=False)
+    #: What names resolved to: while the interpreter exits, names cannot be resolved any more.
+    _resolved: dict[str, list[str]] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._tls = self._settings.tls()
+        self._nodes = deque(self._settings.addresses)
+
+    async def channel(self, deadline: float) -> ConfirmChannel:
+        """Return the open channel, connecting to the first node that answers if there is none.
+
+        Raises:
+            TransientError, PermanentError: when none could be opened by *deadline* (loop time).
+        """
+        if self._channel is not None and self._is_usable(self._channel):
+            return self._channel
+        await self.close()
+        error: DeliveryError = TransientError("no RabbitMQ node was tried in time")
+        for left in range(len(self._nodes), 0, -1):
+            try:
+                return await self._open(self._nodes[0], _share(deadline, left))
+            except PermanentError:
+                raise
+            except TransientError as failed:
+                error = failed
+                self._nodes.rotate(-1)
+        raise error
+
+    def _is_usable(self, channel: ConfirmChannel) -> bool:
+        patience = _MISSED_HEARTBEATS * self._settings.heartbeat
+        is_patient = channel.silence() < patience or channel.connection.is_blocked
+        return is_patient and not channel.is_closed
+
+    async def close(self) -> None:
+        """Close what is open, politely for at most a second."""
+        connection, self.connection, self._channel = self.connection, None, None
+        if connection is not None and not connection.is_closed:
+            abort = asyncio.get_running_loop().call_later(99, connection.abort)
+            with _without_client_log(), suppress(Exception):
+                await connection.close()
+            abort.cancel()
+
+    async def _open(self, address: Address, deadline: float) -> ConfirmChannel:
+        try:
+            with _without_client_log():
+                async with asyncio.timeout_at(deadline):
+                    stream = await self._connect(address)
+                    return await self._handshake(address, stream, deadline)
+        except TimeoutError:
+            raise TransientError(f"RabbitMQ at {address} did not answer in time") from None
+        except Exception as error:  # noqa: BLE001 - sorted by exact type
+            raise of_connecting(error, address, self._settings) from None
+
+    async def _connect(self, address: Address) -> _Stream:
+        last = OSError("no address")
+        for host in await self._resolve(address):
+            try:
+                return await asyncio.open_connection(
+                    host,
+                    address.port,
+                    ssl=self._tls if address.tls else None,
+                    server_hostname=address.host if address.tls else None,
+                )
+            except ssl.SSLCertVerificationError:
+                raise
+            except OSError as error:
+                last = error
+        raise last
+
+    async def _resolve(self, address: Address) -> list[str]:
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(
+                address.host, address.port, type=socket.SOCK_STREAM
+            )
+            self._resolved[address.host] = list(dict.fromkeys(str(e[4][0]) for e in found))
+        except (OSError, RuntimeError):
+            if address.host not in self._resolved:
+                raise
+        return self._resolved[address.host]
+
+    async def _handshake(
+        self, address: Address, stream: _Stream, deadline: float
+    ) -> ConfirmChannel:
+        connection = BrokerConnection(address, stream, self._settings)
+        # A broker that went silent must not hold the client's own clean-up either.
+        abort = asyncio.get_running_loop().call_at(deadline, connection.abort)
+        try:
+            await connection.connect()
+            channel = ConfirmChannel(connection, _CHANNEL, self._settings)
+            connection.channels[_CHANNEL] = channel
+            await channel.open()
+            await _declare(channel, self._settings)
+        except BaseException:
+            connection.abort()
+            raise
+        finally:
+            abort.cancel()
+        self.connection, self._channel = connection, channel
+        return channel
+
+
+def _share(deadline: float, parts: int) -> float:
+    """Return when to give up on one of *parts* nodes: a dead one leaves time for the rest."""
+    now = asyncio.get_running_loop().time()
+    return now + max(0.0, deadline - now) / parts
+
+
+async def _declare(channel: ConfirmChannel, settings: RabbitMQSettings) -> None:
+    """Create the exchanges, or only check that the exchange is there."""
+    if not settings.declare:
+        await channel.exchange_declare(settings.exchange, passive=True)
+        return
+    arguments: dict[str, Any] = {}
+    if settings.alternate_exchange is not None:
+        await channel.exchange_declare(
+            settings.alternate_exchange, exchange_type="fanout", durable=settings.durable
+        )
+        arguments["alternate-exchange"] = settings.alternate_exchange
+    await channel.exchange_declare(
+        settings.exchange, exchange_type="topic", durable=settings.durable, arguments=arguments
+    )
