@@ -7,6 +7,7 @@ import inspect
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,8 +21,10 @@ from streamll._exit import at_exit
 from streamll._pipeline import SEVERITIES, Pipeline, Processor, Route, Source
 from streamll._plugins import Plugin, registry
 from streamll._routes import Channels, resolve_sinks
+from streamll._sampling import sampler_for
 from streamll.encoding import Limits
 from streamll.errors import ConfigurationError
+from streamll.privacy import Scrubber
 from streamll.settings import reject_unknown
 from streamll.sink import AsyncSink, Sink
 
@@ -93,6 +96,9 @@ def configure(
     operations: Iterable[str] | None = None,
     max_event_bytes: int = 262_144,
     max_string: int = 32_768,
+    scrub: bool | Iterable[Any] = False,
+    sample: float = 1.0,
+    sample_errors: bool = True,
     **unknown: Any,
 ) -> Configuration:
     """Say where events go; effective at once, process-wide, from any thread.
@@ -115,10 +121,15 @@ def configure(
         processors: callables ``Event -> Event | None`` in front of the plugins' ones; one
             that raises vetoes the event.
         include_inputs, include_outputs, include_prompts, include_tokens, replay_cached,
-            token_window_ms, stream_fields, operations: what is captured where `instrument` does not say otherwise; see
-            `CaptureOptions`.
+            token_window_ms, stream_fields, operations: what is captured where `instrument`
+            does not say otherwise; see `CaptureOptions`.
         max_event_bytes: encoded size of one event beyond which its payload is cut, marked.
         max_string: characters kept of one string, marked.
+        scrub: True removes e-mail addresses, card numbers, IBANs, API keys and JWTs from
+            every event; a list chooses among these and "phone" and "ip", and takes compiled
+            expressions and functions ``str -> str``. See docs/privacy.md.
+        sample: share of the executions that is sent, 0 to 1, whole ones only.
+        sample_errors: send those with an error as well.
 
     Returns:
         The configuration, usable as a context manager.
@@ -151,6 +162,7 @@ def configure(
         operations=operations,
     )
     chosen = _choice("capture", capture or _environment.text("CAPTURE"), _CAPTURE)
+    lost: Counter[str] = Counter()
     pipeline = Pipeline(
         routes=(),
         source=source,
@@ -162,6 +174,9 @@ def configure(
         capture=options,
         capture_all=chosen == "all",
         parsers=plugins_.parsers,
+        scrubber=Scrubber.of(scrub),
+        sampler=sampler_for(sample, sample_errors, lost),
+        lost=lost,
     )
     if pipeline.capture_all:
         _install_dspy()

@@ -7,11 +7,12 @@ import traceback
 from typing import Any, Final
 
 from streamll.encoding import safe_text
+from streamll.errors import StreamClosed
 
 __all__ = ["closing"]
 
 #: Raised to stop a call from outside; the call did not fail. Also asyncio.CancelledError.
-_CANCELS: Final = (KeyboardInterrupt, GeneratorExit, SystemExit)
+_CANCELS: Final = (KeyboardInterrupt, GeneratorExit, SystemExit, StreamClosed)
 _TRACEBACK_CHARS: Final = 8_000
 
 

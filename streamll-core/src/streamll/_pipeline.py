@@ -1,8 +1,10 @@
 """Event -> processors -> one channel per sink. Runs in the emitting thread, never raises.
 
 Order of an emit: level, sampling, snapshot, processors (may change or veto; fails closed),
-sequence number, one encoding, every channel, observers. The number is given after the
-filters so that what arrives has no gaps.
+scrubber, sequence number, one encoding, listener, every channel, observers. The number is
+given after the filters so that what arrives has no gaps. The scrubber is the last to change
+an event, so that no processor can put a secret in behind it. Between listener and channels
+the events of an execution that is not sampled wait for an error.
 """
 
 from __future__ import annotations
@@ -13,16 +15,19 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Protocol
 
 import attrs
 
 from streamll import _ids
 from streamll._capture import CaptureOptions
+from streamll._sampling import Fate, Sampler
 from streamll._spans import CONTEXT, LISTENER, Execution, Span
-from streamll.encoding import Limits, encode, json_safe
+from streamll.encoding import Limits, encode, snapshot
 from streamll.events import SCHEMA_VERSION, Event
 from streamll.patterns import Patterns
+from streamll.privacy import Scrubber, StreamScrubber, mask_values
 
 __all__ = ["Pipeline", "Route", "Source"]
 
@@ -34,6 +39,7 @@ Processor = Callable[[Event], Event | None]
 Observer = Callable[[Event], Any]
 #: The empty payload is shared: nobody mutates an event's data.
 _EMPTY: Final[Mapping[str, Any]] = {}
+_URLS_ONLY: Final = Scrubber()
 
 
 class _Channel(Protocol):
@@ -81,6 +87,8 @@ class Pipeline:
         capture: what is captured where `instrument` does not say otherwise.
         capture_all: whether programs that nobody marked are captured too.
         parsers: adapter class name -> parser factory of plugins.
+        scrubber: removes secrets behind the processors; None for URL passwords only.
+        sampler: chooses the executions that are sent; None for all.
         lost: why events did not become accepted: reason -> count.
     """
 
@@ -94,6 +102,8 @@ class Pipeline:
     capture: CaptureOptions = attrs.field(factory=CaptureOptions)
     capture_all: bool = False
     parsers: Mapping[str, Any] = attrs.field(factory=dict)
+    scrubber: Scrubber | None = None
+    sampler: Sampler | None = None
     lost: Counter[str] = attrs.field(factory=Counter)
     _source: Mapping[str, Any] = attrs.field(init=False)
     _least: int = attrs.field(init=False)
@@ -116,13 +126,18 @@ class Pipeline:
         duration_ms: float | None = None,
         trusted: bool = False,
         tags: tuple[str, ...] = (),
+        redacted: tuple[str, ...] = (),
     ) -> None:
-        """Accept one event of *span*. *trusted* data is ours: JSON-safe and never changed."""
+        """Accept one event of *span*.
+
+        *trusted* data is ours: JSON-safe, never changed, and already scrubbed where it holds
+        text (see `text_scrubber`); *redacted* says what that removed.
+        """
         severity = severity or span.severity
         if SEVERITIES[severity] < self._least:
             return
         try:
-            self._accept(span, event_type, data, severity, duration_ms, trusted, tags)
+            self._accept(span, event_type, data, severity, duration_ms, trusted, tags, redacted)
         except Exception as error:  # noqa: BLE001 - observing never fails the program
             self._report("emit_error", error)
 
@@ -135,17 +150,25 @@ class Pipeline:
         duration_ms: float | None,
         trusted: bool,
         tags: tuple[str, ...],
+        redacted: tuple[str, ...],
     ) -> None:
-        truncated: dict[str, int] | None = None
-        if not trusted:
-            data, truncated = json_safe(data, self.limits)
         execution = span.execution
+        held = execution.held
+        if held is None and self.sampler is not None:
+            held = self.sampler.decide(span)
+        if held is not None and held.fate is Fate.DROPPED and LISTENER.get() is None:
+            self.lost["sampled"] += 1
+            return
+        truncated: Mapping[str, int] | None = None
+        if not trusted:
+            data, truncated, redacted = snapshot(data, self.limits)
+        filtered = bool(self.processors) or self.scrubber is not None
         event = Event(
             event_id=_ids.event_id(),
             event_type=event_type,
             operation=span.operation,
             timestamp=datetime.now(UTC),
-            sequence=0 if self.processors else execution.next_sequence(),
+            sequence=0 if filtered else execution.next_sequence(),
             execution_id=execution.execution_id,
             trace_id=execution.trace_id,
             span_id=span.span_id,
@@ -158,42 +181,58 @@ class Pipeline:
             name=span.name,
             duration_ms=duration_ms,
             source=self._source,
-            context=CONTEXT.get(),
+            context=mask_values(CONTEXT.get()),
             tags=self.tags + tags if tags else self.tags,
+            redacted=redacted,
             truncated=truncated or None,
             sampled_rate=execution.sampled_rate,
         )
-        if self.processors:
-            processed = self._process(event)
+        if filtered:
+            processed = self._process(event, trusted)
             if processed is None:
                 return
             event = processed.replace(sequence=execution.next_sequence())
-        self._send(event, execution)
-
-    def _process(self, event: Event) -> Event | None:
-        current: Event | None = event
-        for processor in self.processors:
-            try:
-                current = processor(current)  # type: ignore[arg-type]
-            except Exception as error:  # noqa: BLE001 - fails closed: a raising redactor leaks nothing
-                self._report("processor_error", error)
-                return None
-            if current is None:
-                self.lost["vetoed"] += 1
-                return None
-            if not isinstance(current, Event):
-                self._report("processor_error", TypeError("not an Event"))
-                return None
-        return current
-
-    def _send(self, event: Event, execution: Execution) -> None:
         event, body = encode(event, self.limits)
-        for route in execution.sinks if execution.sinks is not None else self.routes:
-            if route.accepts(event):
-                route.channel.submit(event, body)
         listener = LISTENER.get()
         if listener is not None:
             listener(event)
+        if held is None:
+            self._send(event, body, execution=execution)
+        else:
+            send = partial(self._send, execution=execution)
+            held.take(event, body, send, is_root=span.parent is None)
+
+    def _process(self, event: Event, trusted: bool) -> Event | None:
+        current: Event | None = event
+        for processor in self.processors:
+            if current is not None:
+                current = self._apply(processor, current)
+        if self.scrubber is None or current is None:
+            return current
+        is_clean = trusted and current.data is event.data
+        return self._apply(self.scrubber.envelope if is_clean else self.scrubber, current)
+
+    def _apply(self, processor: Processor, event: Event) -> Event | None:
+        try:
+            processed = processor(event)
+        except Exception as error:  # noqa: BLE001 - fails closed: a raising redactor leaks nothing
+            self._report("processor_error", error)
+            return None
+        if processed is None:
+            self.lost["vetoed"] += 1
+        elif not isinstance(processed, Event):
+            self._report("processor_error", TypeError("not an Event"))
+            return None
+        return processed
+
+    def text_scrubber(self) -> StreamScrubber:
+        """Return a scrubber for one text that is emitted in pieces, as trusted data."""
+        return (self.scrubber or _URLS_ONLY).stream(partial(self._report, "processor_error"))
+
+    def _send(self, event: Event, body: bytes, *, execution: Execution) -> None:
+        for route in execution.sinks if execution.sinks is not None else self.routes:
+            if route.accepts(event):
+                route.channel.submit(event, body)
         for observer in self.observers:
             try:
                 observer(event)

@@ -74,10 +74,9 @@ def _construct(factory: Callable[..., Any], options: dict[str, Any]) -> Sink | A
         reject_unknown(options, options_of(factory), f"option of {factory.__name__}")
     sink = factory(**options)
     if not isinstance(sink, (Sink, AsyncSink)):
-        raise ConfigurationError(
-            f"{getattr(factory, '__name__', 'a plugin')} made a {type(sink).__name__}, which is not "
-            "a streamll.Sink"
-        )
+        maker = getattr(factory, "__name__", "a plugin")
+        made = type(sink).__name__
+        raise ConfigurationError(f"{maker} made a {made}, which is not a streamll.Sink")
     _check_write(sink)
     return sink
 

@@ -9,15 +9,9 @@ from __future__ import annotations
 import threading
 from contextvars import ContextVar
 
-__all__ = ["STOP", "StreamClosed", "check_stopped"]
+from streamll.errors import StreamClosed
 
-
-class StreamClosed(BaseException):
-    """Raised inside a program whose `streamll.stream` iterator was closed.
-
-    Not an `Exception`: the program's own error handling and DSPy's retries and fallbacks must
-    not mistake it for a failure.
-    """
+__all__ = ["STOP", "check_stopped"]
 
 
 #: The flag of the stream that this context belongs to.

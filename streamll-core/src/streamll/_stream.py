@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final
+
+import attrs
 
 from streamll import _runtime
 from streamll._config import configure
 from streamll._spans import LISTENER
-from streamll._stop import STOP, StreamClosed
+from streamll._stop import STOP
+from streamll.errors import StreamClosed
 from streamll.events import Event
 
 __all__ = ["Stream", "stream"]
@@ -20,13 +24,20 @@ __all__ = ["Stream", "stream"]
 #: Seconds a closed iterator waits for the program to notice.
 _CLOSE_TIMEOUT: Final = 5.0
 
+Put = Callable[[Any], None]
 
+
+@attrs.frozen
 class _Done:
-    """The end of the program: its result or its exception."""
+    """The end of the program: its result or its exception. Always the last item."""
 
-    def __init__(self, result: Any = None, error: BaseException | None = None) -> None:
-        self.result = result
-        self.error = error
+    result: Any = None
+    error: BaseException | None = None
+
+    def unwrap(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result
 
 
 def stream(program: Callable[..., Any], /, *args: Any, **inputs: Any) -> Stream:
@@ -39,8 +50,9 @@ def stream(program: Callable[..., Any], /, *args: Any, **inputs: Any) -> Stream:
     iteration. Events also go to the configured sinks.
 
     Leaving the loop early stops the program at its next token, LM or tool call; its calls
-    close with a `cancel` event that holds the partial text. In async code, leave by closing
-    the iterator (`contextlib.aclosing`) to have that done before you go on.
+    close with a `cancel` event that holds the partial text. The loop is left when that is
+    done, or after 5 s if the program does not notice. In async code, leave by closing the
+    iterator (`contextlib.aclosing`) to have it done before you go on.
     """
     return Stream(program, args, inputs)
 
@@ -55,67 +67,85 @@ class Stream:
         self._args = args
         self._inputs = inputs
 
-    def _context(
-        self, listener: Callable[[Any], None], stop: threading.Event
-    ) -> contextvars.Context:
-        _prepare()
-        context = contextvars.copy_context()
-        context.run(LISTENER.set, listener)
-        context.run(STOP.set, stop)
-        return context
-
-    def _call(self) -> Any:
-        return self._program(*self._args, **self._inputs)
-
     def __iter__(self) -> Iterator[Event | Any]:
         items: queue.SimpleQueue[Event | _Done] = queue.SimpleQueue()
         stop = threading.Event()
-        context = self._context(items.put, stop)
-        thread = threading.Thread(
-            target=context.run,
-            args=(_run, self._call, items.put),
-            name="streamll-stream",
-            daemon=True,
-        )
-        thread.start()
+        thread = self._start_thread(items.put, stop)
         try:
             while not isinstance(item := items.get(), _Done):
                 yield item
-            yield _result(item)
+            yield item.unwrap()
         finally:
             stop.set()
             thread.join(_CLOSE_TIMEOUT)
 
     async def __aiter__(self) -> AsyncIterator[Event | Any]:
         items: asyncio.Queue[Event | _Done] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
         stop = threading.Event()
-
-        def put(item: Event | _Done) -> None:
-            # Events may come from the program's own threads.
-            loop.call_soon_threadsafe(items.put_nowait, item)
-
-        context = self._context(put, stop)
-        task = asyncio.create_task(self._acall(put), context=context)
+        cancel = self._start(_to_loop(items), stop)
+        item: Event | _Done | None = None
         try:
             while not isinstance(item := await items.get(), _Done):
                 yield item
-            yield _result(item)
+            yield item.unwrap()
         finally:
             stop.set()
-            await _finish(task)
+            cancel()
+            if not isinstance(item, _Done):
+                await _wait_for_end(items)
 
-    async def _acall(self, put: Callable[[Any], None]) -> None:
+    def _start(self, put: Put, stop: threading.Event) -> Callable[[], Any]:
+        """Start the program as a task, or in a thread; return what cancels it."""
+        if not self._is_async():
+            self._start_thread(put, stop)
+            return lambda: None
+        context = _context(put, stop)
+        return asyncio.create_task(self._acall(put), context=context).cancel
+
+    def _start_thread(self, put: Put, stop: threading.Event) -> threading.Thread:
+        run = self._call if self._is_sync() else self._call_async
+        thread = threading.Thread(
+            target=_context(put, stop).run,
+            args=(_run, run, put),
+            name="streamll-stream",
+            daemon=True,
+        )
+        thread.start()
+        return thread
+
+    def _is_async(self) -> bool:
+        return hasattr(self._program, "aforward") or inspect.iscoroutinefunction(self._program)
+
+    def _is_sync(self) -> bool:
+        return not self._is_async() or hasattr(self._program, "forward")
+
+    def _call(self) -> Any:
+        return self._program(*self._args, **self._inputs)
+
+    def _coroutine(self) -> Coroutine[Any, Any, Any]:
+        call = getattr(self._program, "acall", self._program)
+        return call(*self._args, **self._inputs)  # type: ignore[no-any-return]
+
+    def _call_async(self) -> Any:
+        return asyncio.run(self._coroutine())
+
+    async def _acall(self, put: Put) -> None:
         try:
-            if hasattr(self._program, "aforward"):
-                put(_Done(await self._program.acall(*self._args, **self._inputs)))  # type: ignore[attr-defined]
-            else:
-                put(_Done(await asyncio.to_thread(self._call)))
+            put(_Done(await self._coroutine()))
         except asyncio.CancelledError:
             put(_Done(error=StreamClosed()))
             raise
         except BaseException as error:  # noqa: BLE001 - raised where the caller iterates
             put(_Done(error=error))
+
+
+def _context(listener: Put, stop: threading.Event) -> contextvars.Context:
+    """Return a copy of the caller's context in which the program is listened to."""
+    _prepare()
+    context = contextvars.copy_context()
+    context.run(LISTENER.set, listener)
+    context.run(STOP.set, stop)
+    return context
 
 
 def _prepare() -> None:
@@ -128,24 +158,29 @@ def _prepare() -> None:
         configure([])
 
 
-def _run(call: Callable[[], Any], put: Callable[[Any], None]) -> None:
+def _run(call: Callable[[], Any], put: Put) -> None:
     try:
         put(_Done(call()))
     except BaseException as error:  # noqa: BLE001 - raised where the caller iterates
         put(_Done(error=error))
 
 
-def _result(done: _Done) -> Any:
-    if done.error is not None:
-        raise done.error
-    return done.result
+def _to_loop(items: asyncio.Queue[Event | _Done]) -> Put:
+    """Return what puts an item from any thread; the program may outlive the loop."""
+    loop = asyncio.get_running_loop()
+
+    def put(item: Event | _Done) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(items.put_nowait, item)
+
+    return put
 
 
-async def _finish(task: asyncio.Task[None]) -> None:
-    """Cancel what still runs and wait until it has cleaned up."""
-    if not task.done():
-        task.cancel()
+async def _wait_for_end(items: asyncio.Queue[Event | _Done]) -> None:
+    """Let the program notice that nobody listens any more, and clean up."""
     try:
-        await task
-    except (asyncio.CancelledError, StreamClosed):
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            while not isinstance(await items.get(), _Done):
+                pass
+    except TimeoutError:
         return

@@ -21,12 +21,20 @@ import msgspec
 
 from streamll.errors import ConfigurationError
 from streamll.events import Event
+from streamll.privacy import mask_urls
 
-__all__ = ["Limits", "encode", "json_safe", "register_encoder", "safe_text"]
+__all__ = ["Limits", "encode", "json_safe", "register_encoder", "safe_text", "snapshot"]
 
 #: JSON numbers beyond 64 bits are not portable: msgspec and most readers refuse them.
 _INT_RANGE: Final = range(-(2**63), 2**64)
-_SECRET_NAMES: Final = ("api_key", "apikey", "authorization", "password", "secret", "access_token")
+#: Keys whose values are credentials: in lower case, without hyphens and underscores.
+_SECRET_NAMES: Final = frozenset({
+    "accesskey", "accesstoken", "apikey", "apisecret", "apitoken", "authorization", "authtoken",
+    "awssecretaccesskey", "awssessiontoken", "bearertoken", "clientsecret", "cookie",
+    "credentials", "passphrase", "passwd", "password", "privatekey", "proxyauthorization", "pwd",
+    "refreshtoken", "secret", "secretaccesskey", "secretkey", "sessiontoken", "setcookie",
+    "xapikey",
+})  # fmt: skip
 _REMOVED: Final = "[removed]"
 
 _encode = msgspec.json.Encoder().encode
@@ -76,8 +84,14 @@ def safe_text(value: object, limit: int = 2_000) -> str:
 
 def json_safe(value: Any, limits: Limits | None = None) -> tuple[Any, dict[str, int]]:
     """Return a JSON-safe copy of *value* and what was cut (JSON pointer -> original length)."""
-    walker = _Walker(limits or Limits())
-    return walker.walk(value, "", 0), walker.truncated
+    safe, truncated, _ = snapshot(value, limits or Limits())
+    return safe, truncated
+
+
+def snapshot(value: Any, limits: Limits) -> tuple[Any, dict[str, int], tuple[str, ...]]:
+    """Return what `json_safe` does, and JSON pointers to the credentials that were removed."""
+    walker = _Walker(limits)
+    return walker.walk(value, "", 0), walker.truncated, tuple(walker.redacted)
 
 
 def encode(event: Event, limits: Limits) -> tuple[Event, bytes]:
@@ -169,6 +183,7 @@ class _Walker:
         self.limits = limits
         self.nodes = 0
         self.truncated: dict[str, int] = {}
+        self.redacted: list[str] = []
         self._open: set[int] = set()
 
     def walk(self, value: Any, pointer: str, depth: int) -> Any:
@@ -188,10 +203,17 @@ class _Walker:
         if value.startswith("data:") and ";base64," in value[:100]:
             media = value[5:].split(";", maxsplit=1)[0]
             return {"$type": "data-uri", "media": media, "length": len(value)}
-        if len(value) <= self.limits.max_string:
-            return value
-        self.truncated[f"/data{pointer}"] = len(value)
-        return value[: self.limits.max_string]
+        is_cut = len(value) > self.limits.max_string
+        if is_cut:
+            self.truncated[f"/data{pointer}"] = len(value)
+            value = value[: self.limits.max_string]
+        return self._masked(value, pointer, is_cut) if "://" in value else value
+
+    def _masked(self, value: str, pointer: str, is_cut: bool) -> str:
+        masked = mask_urls(value, cut=is_cut)
+        if masked != value:
+            self.redacted.append(f"/data{pointer}")
+        return masked
 
     def _compound(self, value: Any, pointer: str, depth: int) -> Any:
         over = depth >= self.limits.max_depth or self.nodes > self.limits.max_nodes
@@ -220,14 +242,27 @@ class _Walker:
         copied: dict[str, Any] = {}
         for key, item in self._first(list(value.items()), pointer):
             name = key if type(key) is str else safe_key(key)
-            hidden = isinstance(item, str) and name.lower() in _SECRET_NAMES
-            copied[name] = _REMOVED if hidden else self.walk(item, f"{pointer}/{name}", depth)
+            below = f"{pointer}/{_escaped(name)}"
+            if item is not None and _is_secret(name):
+                self.redacted.append(f"/data{below}")
+                copied[name] = _REMOVED
+            else:
+                copied[name] = self.walk(item, below, depth)
         return copied
 
     def _first(self, items: list[Any], pointer: str) -> list[Any]:
         if len(items) > self.limits.max_items:
             self.truncated[f"/data{pointer}"] = len(items)
         return items[: self.limits.max_items]
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower().replace("_", "").replace("-", "") in _SECRET_NAMES
+
+
+def _escaped(name: str) -> str:
+    """Return a key as a step of a JSON pointer (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1") if "/" in name or "~" in name else name
 
 
 def safe_key(key: Any) -> str:

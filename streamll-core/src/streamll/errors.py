@@ -11,6 +11,7 @@ __all__ = [
     "OutcomeUnknown",
     "PermanentError",
     "PluginError",
+    "StreamClosed",
     "StreamllError",
     "TransientError",
 ]
@@ -56,6 +57,14 @@ class OutcomeUnknown(DeliveryError):
 
     The batch is tried again, so a sink that cannot recognise a repeated `event_id` may
     deliver it twice. A timeout is always *unknown*, never *failed*.
+    """
+
+
+class StreamClosed(BaseException):
+    """Raised inside a program whose `streamll.stream` iterator was closed.
+
+    Not an `Exception`: the program's own error handling and DSPy's retries and fallbacks must
+    not mistake it for a failure.
     """
 
 

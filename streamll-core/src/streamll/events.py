@@ -23,7 +23,7 @@ SCHEMA_VERSION: Final = "1.0"
 CLOSING_TYPES: Final = frozenset({"end", "error", "cancel"})
 
 
-class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=True):
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One thing that happened inside a program. Immutable and safe to share between threads.
 
     Attributes:
@@ -50,6 +50,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, kw_only=T
         truncated: JSON pointer -> original length of what a size cap cut.
         sampled_rate: 1 of how many executions is kept, when sampling.
         links: related spans, each with trace_id, span_id, kind.
+
+    Pass fields by keyword; only the hot path of `emit` relies on their order.
 
     `omit_defaults` keeps absent values off the wire, so absent is never confused with zero.
     `gc=False` is safe because an event never refers to itself.

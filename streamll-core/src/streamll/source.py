@@ -109,7 +109,11 @@ class Source:
         """Connect; after a lost connection, go on after the last position received."""
 
     async def receive(self, timeout: float) -> Sequence[Message]:  # noqa: ASYNC109 - the broker waits
-        """Return the next messages, oldest first; none after about *timeout* seconds."""
+        """Return the next messages, oldest first; none after about *timeout* seconds.
+
+        May be cancelled, e.g. by a caller's own time limit: what was not returned is then
+        returned by the next call.
+        """
         raise NotImplementedError
 
     async def ack(self, messages: Sequence[Message]) -> None:
@@ -124,4 +128,7 @@ class Source:
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Disconnect. What was received and not acked is delivered again to the group."""
+        """Disconnect, also after a failed `open`; harmless when repeated.
+
+        What was received and not acked is delivered again to the group.
+        """

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from dspy.utils.callback import BaseCallback
 
 from streamll import _runtime
 from streamll._dspy.calls import CALLS, Call
-from streamll._dspy.marks import options_of
+from streamll._dspy.marks import is_wanted, options_of
 from streamll._dspy.names import name_module
 from streamll._outcome import closing
 from streamll._pipeline import Pipeline
@@ -65,6 +66,8 @@ class Capture(BaseCallback):  # type: ignore[misc]
         self, pipeline: Pipeline, call: Call, call_id: str, instance: Any, inputs: dict[str, Any]
     ) -> None:
         parent = CURRENT.get()
+        if call.is_reported_twice and parent is not None and parent.details is instance:
+            return
         options = options_of(instance) if call.is_module else None
         if parent is None and options is None and not _asked_for(pipeline):
             return
@@ -76,7 +79,7 @@ class Capture(BaseCallback):  # type: ignore[misc]
         opened = _Open(span, call)
         span.enter()
         self._open[call_id] = opened
-        if _wanted(span):
+        if is_wanted(span):
             pipeline.emit(span, "start", call.start(span, instance, inputs))
         opened.details = call.begin(span, instance, inputs)
 
@@ -92,16 +95,25 @@ class Capture(BaseCallback):  # type: ignore[misc]
     def _leave(self, opened: _Open, outputs: Any, exception: BaseException | None) -> None:
         span = opened.span
         error = exception if exception is not None else _unreported(opened, outputs)
-        try:
-            extra = opened.call.finish(span, opened.details, outputs, error)
-        finally:
-            span.exit()
+        extra = self._finished(opened, outputs, error)
         pipeline = _runtime.current()
-        if pipeline is None or not _wanted(span):
+        if pipeline is None or not is_wanted(span):
             return
         event_type, severity, data = closing(error)
         data = {**opened.call.end(span, outputs), **extra} if error is None else {**extra, **data}
         pipeline.emit(span, event_type, data, severity=severity, duration_ms=span.duration_ms)
+
+    def _finished(
+        self, opened: _Open, outputs: Any, error: BaseException | None
+    ) -> Mapping[str, Any]:
+        """Return what the call's own end has to tell; whatever happens, its span is left."""
+        try:
+            return opened.call.finish(opened.span, opened.details, outputs, error)
+        except Exception as failure:  # noqa: BLE001 - the closing event must not be lost
+            logger.debug("streamll: end of a call not told: %s", type(failure).__name__)
+            return {}
+        finally:
+            opened.span.exit()
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         self._start("module", call_id, instance, inputs)
@@ -169,11 +181,6 @@ def _new_span(operation: str, parent: Span | None, options: Any, pipeline: Pipel
     if parent is None and options is not None and options.sinks is not None:
         execution.sinks = options.sinks()
     return span
-
-
-def _wanted(span: Span) -> bool:
-    operations = span.options.operations
-    return operations is None or span.operation in operations
 
 
 def _unreported(opened: _Open, outputs: Any) -> BaseException | None:

@@ -9,6 +9,7 @@ import attrs
 import dspy
 
 from streamll._dspy import lm
+from streamll._dspy.hints import hint_unknown
 from streamll._spans import Span
 from streamll.encoding import register_encoder
 
@@ -84,6 +85,11 @@ def _module_end(span: Span, outputs: Any) -> Data:
     return {**_outputs(span, outputs), **usage}
 
 
+def _module_finish(span: Span, details: Any, outputs: Any, error: BaseException | None) -> Data:
+    hint_unknown(span, error=error)
+    return {}
+
+
 def _tool_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     arguments = {"arguments": _arguments(inputs)} if span.options.include_inputs else {}
     return {"tool_name": _tool_name(instance), **arguments}
@@ -105,8 +111,9 @@ def _retrieve_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Dat
 
 def _format_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     # The LM call that follows has the same parent: it reads its adapter and fields there.
-    lm.remember_format(span, instance, inputs.get("signature"))
-    return {"adapter": _class_name(instance), "signature": _signature(inputs)}
+    signature = _argument(inputs, "signature", 0)
+    lm.remember_format(span, instance, signature)
+    return {"adapter": _class_name(instance), "signature": getattr(signature, "signature", None)}
 
 
 def _format_end(span: Span, outputs: Any) -> Data:
@@ -114,17 +121,23 @@ def _format_end(span: Span, outputs: Any) -> Data:
 
 
 def _parse_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
-    completion = {"completion": inputs.get("completion")} if span.options.include_prompts else {}
-    return {"adapter": _class_name(instance), **completion}
+    completion = _argument(inputs, "completion", 1)
+    told = {"completion": completion} if span.options.include_prompts else {}
+    return {"adapter": _class_name(instance), **told}
 
 
 def _parse_finish(span: Span, details: Any, outputs: Any, error: BaseException | None) -> Data:
     lm.note_unusable(span, error)
+    if error is None:
+        lm.check_parsed(span, outputs)
     return {}
 
 
-def _signature(inputs: Mapping[str, Any]) -> str | None:
-    return getattr(inputs.get("signature"), "signature", None)
+def _argument(inputs: Mapping[str, Any], name: str, position: int) -> Any:
+    """Return an argument of an adapter's method; of one it inherits, DSPy reports no names."""
+    named = _arguments(inputs)
+    given = named.get("args", ())
+    return named[name] if name in named else (given[position] if position < len(given) else None)
 
 
 def _evaluate_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
@@ -159,7 +172,13 @@ def _interpreter(action: str) -> Call:
     return Call(operation="interpreter_call", start=start, end=end)
 
 
-_MODULE: Final = Call(operation="module_forward", is_module=True, start=_inputs, end=_module_end)
+_MODULE: Final = Call(
+    operation="module_forward",
+    is_module=True,
+    start=_inputs,
+    finish=_module_finish,
+    end=_module_end,
+)
 
 CALLS: Final[Mapping[str, Call]] = {
     "module": _MODULE,

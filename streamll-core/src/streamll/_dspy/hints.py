@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from streamll._dspy.names import fields_of
 from streamll._dspy.tokens import TokenStream
 from streamll._spans import Span
 
-__all__ = ["hint_silence"]
+__all__ = ["hint_silence", "hint_unknown"]
 
 logger = logging.getLogger("streamll")
 
@@ -23,15 +24,25 @@ def hint_silence(
     if span.options.stream_fields is None or error is not None:
         return
     for name in stream.silent():
-        place = (span.module_path, name)
-        if place not in _told and len(_told) < _MOST:
-            _told.add(place)
-            logger.warning(
-                "streamll: field %r of %s did not stream: %s",
-                name,
-                _who(span),
-                _why(span, cached=cached),
-            )
+        _hint(span, name, _why(span, cached=cached))
+
+
+def hint_unknown(span: Span, *, error: BaseException | None) -> None:
+    """At the end of a program: log one line per `stream_fields` that no module of it has."""
+    chosen = span.options.stream_fields
+    is_outermost = span.parent is None or span.parent.options is not span.options
+    known = fields_of(span)
+    if chosen is None or error is not None or not is_outermost or not known:
+        return
+    for name in sorted(chosen - known):
+        _hint(span, name, f"no module had it as an output; there were {', '.join(sorted(known))}")
+
+
+def _hint(span: Span, name: str, why: str) -> None:
+    place = (span.module_path or span.module_name, name)
+    if place not in _told and len(_told) < _MOST:
+        _told.add(place)
+        logger.warning("streamll: field %r of %s did not stream: %s", name, _who(span), why)
 
 
 def _who(span: Span) -> str:

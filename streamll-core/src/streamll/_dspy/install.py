@@ -56,7 +56,8 @@ def _add_callback(capture: Capture) -> None:
     def get(self: Any, key: str, default: Any = None) -> Any:
         value = original(self, key, default)
         if key == "callbacks" and isinstance(value, list) and _runtime.current() is not None:
-            return [*value, capture]
+            # First: it may stop the program, before another callback has noted a start.
+            return [capture, *value]
         return value
 
     Settings.get = get

@@ -14,13 +14,18 @@ from typing import Any, Final
 import attrs
 import dspy
 
+from streamll import _runtime
+from streamll._dspy.asked import Asked
 from streamll._dspy.hints import hint_silence
-from streamll._dspy.tokens import Asked, TokenStream
+from streamll._dspy.marks import is_wanted
+from streamll._dspy.names import note_fields
+from streamll._dspy.tokens import TokenStream
 from streamll._spans import CURRENT, Span
 
 __all__ = [
     "LMCall",
     "begin",
+    "check_parsed",
     "current",
     "end",
     "finish",
@@ -79,6 +84,7 @@ class LMCall:
         tracker: is told of billed usage.
         caller: is given the history entry.
         settings: the context manager of the overridden settings.
+        asked: what the answer is for; shared with LM calls below this one.
         stream: emits the tokens; None where they are not wanted.
         retries: what LiteLLM is asked to retry; 0 from DSPy 3.4 on, which retries itself.
     """
@@ -86,6 +92,7 @@ class LMCall:
     tracker: _Tracker
     caller: _Caller
     settings: Any
+    asked: Asked | None
     stream: TokenStream | None
     retries: int
 
@@ -101,17 +108,41 @@ def remember_format(span: Span, adapter: Any, signature: Any) -> None:
     if span.parent is not None:
         again = before.again(adapter, signature) if before else Asked(adapter, signature)
         span.parent.details = again
+    note_fields(span, getattr(signature, "output_fields", ()))
 
 
 def note_unusable(span: Span, error: BaseException | None) -> None:
     """Note that an answer failed to arrive or to parse: a next one would replace it."""
     asked = _asked(span)
-    if asked is not None and error is not None:
-        asked.failed = True
+    if asked is not None:
+        asked.failed = error is not None
+
+
+def check_parsed(span: Span, outputs: Any) -> None:
+    """Announce fields that were told otherwise than the adapter reads them in the end.
+
+    Our parsers read in one pass what adapters read as a whole: an answer that repeats a field,
+    or broken JSON that is repaired, may come out differently.
+    """
+    asked, pipeline = _asked(span), _runtime.current()
+    if asked is None or pipeline is None:
+        return
+    for field, text in asked.wrong(outputs).items():
+        data = {
+            "attempt": asked.attempt,
+            "reason": "mismatch",
+            "field": field,
+            "choice_index": asked.parsed - 1,
+            "text": text,
+            "llm_span_id": asked.llm_span_id,
+        }
+        pipeline.emit(span, "reset", data, severity="info")
 
 
 def _asked(span: Span) -> Asked | None:
     known = span.parent.details if span.parent is not None else None
+    if isinstance(known, LMCall):  # an LM that asks another one, e.g. a router
+        return known.asked
     return known if isinstance(known, Asked) else None
 
 
@@ -143,12 +174,18 @@ def begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> LMCall:
     others = [module for module in callers if not isinstance(module, _Caller)]
     override = dspy.settings.context(usage_tracker=tracker, caller_modules=[*others, caller])
     override.__enter__()
+    asked = _asked(span)
     call = LMCall(
-        tracker=tracker, caller=caller, settings=override, stream=None, retries=_retries(instance)
+        tracker=tracker,
+        caller=caller,
+        settings=override,
+        asked=asked,
+        stream=None,
+        retries=_retries(instance),
     )
     span.details = call
-    if span.options.include_tokens:
-        call.stream = TokenStream(span, _asked(span))
+    if span.options.include_tokens and is_wanted(span):
+        call.stream = TokenStream(span, asked)
     return call
 
 
@@ -169,6 +206,7 @@ def finish(
     stream = call.stream
     if stream is not None:
         stream.finish(outputs, error=error, cached=cached)
+        _tell_caller(span, stream, error)
     data = _usage(call.tracker.usage)
     for ancestor in span.ancestors() if "total_tokens" in data else ():
         ancestor.tokens.append(data["total_tokens"])
@@ -180,6 +218,13 @@ def finish(
         data.update(stream.summary() if error is None else stream.partial())
         hint_silence(span, stream, cached=cached, error=error)
     return data
+
+
+def _tell_caller(span: Span, stream: TokenStream, error: BaseException | None) -> None:
+    """Let the LM call around this one, if any, know that its answer has been told."""
+    caller = span.parent.details if span.parent is not None else None
+    if isinstance(caller, LMCall) and caller.stream is not None and stream and error is None:
+        caller.stream.answered_below()
 
 
 def _has_cache(entry: Any) -> bool:

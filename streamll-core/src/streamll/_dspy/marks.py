@@ -11,8 +11,9 @@ from typing import Any, Final
 import dspy
 
 from streamll._capture import CaptureOptions
+from streamll._spans import Span
 
-__all__ = ["mark", "options_of"]
+__all__ = ["is_wanted", "mark", "options_of"]
 
 _MARK: Final = "_streamll_options"
 
@@ -43,3 +44,9 @@ def options_of(module: Any) -> CaptureOptions | None:
     own = vars(module).get(_MARK) if hasattr(module, "__dict__") else None
     found = own if own is not None else getattr(type(module), _MARK, None)
     return found if isinstance(found, CaptureOptions) else None
+
+
+def is_wanted(span: Span) -> bool:
+    """Whether events of this operation are to be emitted; hidden calls still count as parents."""
+    operations = span.options.operations
+    return operations is None or span.operation in operations

@@ -7,6 +7,7 @@ are routed as ``rag_pipeline``, as the guide shows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,19 +15,23 @@ from streamll._capture import CaptureOptions
 from streamll._spans import Span
 from streamll.templates import snake_case
 
-__all__ = ["name_module"]
+__all__ = ["fields_of", "name_module", "note_fields"]
 
 #: Root program -> id of each module in it -> attribute path.
 _paths: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary()
 
 
 class _Root:
-    """The outermost module of an execution: paths are relative to it."""
+    """The outermost module of an execution: paths are relative to it.
 
-    __slots__ = ("module", "searched")
+    `fields` are the output fields that modules of the execution asked for.
+    """
+
+    __slots__ = ("fields", "module", "searched")
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self.fields: set[str] = set()
         self.searched = False
 
     def path_of(self, module: Any) -> str | None:
@@ -62,3 +67,15 @@ def _path(root: Any, module: Any) -> str | None:
     except TypeError:  # an unhashable module
         return None
     return found
+
+
+def note_fields(span: Span, names: Iterable[str]) -> None:
+    """Note the output fields that a module asks for."""
+    if span.execution.root is not None:
+        span.execution.root.fields.update(names)
+
+
+def fields_of(span: Span) -> frozenset[str]:
+    """Return the output fields that modules of this execution have asked for so far."""
+    root = span.execution.root
+    return frozenset(root.fields) if root is not None else frozenset()

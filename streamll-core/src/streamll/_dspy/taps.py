@@ -16,11 +16,11 @@ import importlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import dspy
 from dspy.clients import lm as dspy_lm
 
 from streamll._dspy import litellm_tap
 from streamll._dspy.lm import current
+from streamll._dspy.refusals import is_refusal, note_refusal, refuses
 from streamll._dspy.tokens import TokenStream
 
 __all__ = ["install_taps"]
@@ -43,7 +43,8 @@ def _tap_engines(execution: Any) -> None:
     def engine(lm: Any, call: Any, asynchronous: bool) -> Any:
         backend, request, provider = choose(lm, call, asynchronous)
         running = current()
-        if request is None or running is None or running.stream is None:
+        streams = request is not None and hasattr(backend, "stream")
+        if not streams or running is None or running.stream is None:
             return backend, request, provider
         tapped = _AsyncTapped if asynchronous else _Tapped
         return tapped(backend, provider, running.stream, execution), request, provider
@@ -68,7 +69,8 @@ def _watch_part(stream: TokenStream, part: Any) -> None:
     elif part.type == "thinking":
         stream.channel("reasoning", part.text)
     elif part.type == "tool_call":
-        stream.channel("tool_args", part.input, tool_call_id=part.id, tool_name=part.name)
+        told = {"tool_call_id": part.id, "tool_name": part.name}
+        stream.channel("tool_args", part.input, part.part_index, **told)
     elif part.type == "citation":
         stream.channel("citation", part.text)
 
@@ -85,62 +87,70 @@ class _Tapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def _plain(self, error: BaseException | None) -> bool:
-        """Whether to ask for the whole answer after all: the engine cannot stream this."""
-        return isinstance(error, dspy.lm15.UnsupportedFeatureError)
+    def _key(self, request: Any) -> str:
+        """Name the model, for refusals."""
+        return f"{type(self._inner).__name__}/{self._provider}/{request.model}"
 
     def complete(self, request: Any) -> Any:
-        if not hasattr(self._inner, "stream"):
+        if refuses(self._key(request)):
             return self._inner.complete(request)
         accumulator = self._execution.StreamAccumulator(request)
         begun = False
         try:
-            events = self._execution.checked_stream(
-                self._inner.stream(request), provider=self._provider
-            )
-            with self._execution.closing_stream(events):
+            with self._execution.closing_stream(self.stream(request)) as events:
                 for event in events:
                     begun = True
                     accumulator.push(event)
-                    _watch(self._stream, event)
-        except BaseException as error:
-            if not begun and self._plain(error):
-                return self._inner.complete(request)
-            self._stream.failed()
-            raise
+        except Exception as error:
+            if begun or not is_refusal(error):
+                raise
+            return self._whole(request)
         return accumulator.response()
 
+    def _whole(self, request: Any) -> Any:
+        response = self._inner.complete(request)
+        note_refusal(self._key(request))
+        return response
+
     def stream(self, request: Any) -> Iterator[Any]:
-        for event in self._inner.stream(request):
-            _watch(self._stream, event)
-            yield event
+        self._stream.begin()
+        source = self._inner.stream(request)
+        events = self._execution.checked_stream(source, provider=self._provider)
+        with self._execution.closing_stream(events):
+            for event in events:
+                _watch(self._stream, event)
+                yield event
 
 
 class _AsyncTapped(_Tapped):
     """The same for async engines."""
 
     async def complete(self, request: Any) -> Any:
-        if not hasattr(self._inner, "stream"):
+        if refuses(self._key(request)):
             return await self._inner.complete(request)
         accumulator = self._execution.StreamAccumulator(request)
         begun = False
         try:
-            events = self._execution.achecked_stream(
-                self._inner.stream(request), provider=self._provider
-            )
-            async with self._execution.aclosing_stream(events):
+            async with self._execution.aclosing_stream(self.stream(request)) as events:
                 async for event in events:
                     begun = True
                     accumulator.push(event)
-                    _watch(self._stream, event)
-        except BaseException as error:
-            if not begun and self._plain(error):
-                return await self._inner.complete(request)
-            self._stream.failed()
-            raise
+        except Exception as error:
+            if begun or not is_refusal(error):
+                raise
+            return await self._whole(request)
         return accumulator.response()
 
+    async def _whole(self, request: Any) -> Any:
+        response = await self._inner.complete(request)
+        note_refusal(self._key(request))
+        return response
+
     async def stream(self, request: Any) -> AsyncIterator[Any]:  # type: ignore[override]
-        async for event in self._inner.stream(request):
-            _watch(self._stream, event)
-            yield event
+        self._stream.begin()
+        source = self._inner.stream(request)
+        events = self._execution.achecked_stream(source, provider=self._provider)
+        async with self._execution.aclosing_stream(events):
+            async for event in events:
+                _watch(self._stream, event)
+                yield event

@@ -8,62 +8,18 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from hashlib import sha256
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-import attrs
-
-from streamll import _runtime
+from streamll._dspy.asked import TOOL_ARGS, Asked, new_parser, output_fields
+from streamll._dspy.outputs import pieces_of
+from streamll._dspy.runs import Runs
 from streamll._spans import Span
 from streamll._stop import check_stopped
-from streamll._tokens import OutputFields, Parser, Piece, XmlTagParser, select_parser
+from streamll._tokens import Parser, Piece
 
-__all__ = ["Asked", "TokenStream"]
-
-#: ReAct's field for the arguments of the tool it wants to call.
-_TOOL_ARGS = "next_tool_args"
-
-
-@attrs.define(eq=False)
-class Asked:
-    """What a module asked an adapter for; the LM calls that answer share it.
-
-    Attributes:
-        adapter: renders the prompt and parses the answer.
-        signature: whose output fields are asked for.
-        attempt: 1, or more after an answer could not be used.
-        failed: whether the last answer could not be used, so that another LM call for the
-            same fields replaces its tokens.
-        streamed: whether tokens of this or an earlier attempt were emitted.
-    """
-
-    adapter: Any
-    signature: Any
-    attempt: int = 1
-    failed: bool = False
-    streamed: bool = False
-
-    def again(self, adapter: Any, signature: Any) -> Asked:
-        """Return what is asked next by the same module."""
-        if not self.failed:
-            return Asked(adapter, signature)
-        return Asked(adapter, signature, self.attempt + 1, streamed=self.streamed)
-
-
-@attrs.define
-class _Run:
-    """The tokens of one field (or channel) of one choice that go out together."""
-
-    choice: int
-    channel: str
-    field: str
-    extra: Mapping[str, Any]
-    index: int = 0
-    parts: list[str] = attrs.field(factory=list)
-    length: int = 0
-    waiting: str = ""
-    since: float = 0.0
+__all__ = ["TokenStream"]
 
 
 class TokenStream:
@@ -72,89 +28,113 @@ class TokenStream:
     def __init__(self, span: Span, asked: Asked | None) -> None:
         self._span = span
         self._asked = asked or Asked(None, None)
-        self._fields = _output_fields(self._asked.signature, span.options.stream_fields)
+        self._fields = output_fields(self._asked.signature, span.options.stream_fields)
+        self._runs = Runs(span, self._asked)
+        self._parser: Parser | None = None
         self._choice = 0
-        self._parsers: dict[int, Parser] = {}
-        self._runs: dict[tuple[int, str, str], _Run] = {}
-        self._last: _Run | None = None
-        self._seen = False
         self._first: float | None = None
-        self._origin = "live"
-        if self._asked.attempt > 1 and self._asked.streamed:
-            self._origin = "fallback"
-            self._emit_reset("adapter_fallback")
+        self._answered_below = False
+        self._replace_earlier()
 
-    def text(self, piece: str, choice: int | None = None) -> None:
-        """Take the next *piece* of the completion."""
+    def _replace_earlier(self) -> None:
+        """Announce it, where an earlier call told tokens that this one replaces."""
+        asked = self._asked
+        if asked.failed:  # a call below the same LM call: a router's next model
+            asked.failed = False
+            asked.attempt += 1
+            self._void("lm_retry")
+        elif asked.attempt > 1:
+            self._void("adapter_fallback")
+            self._runs.origin = "fallback"
+
+    def _void(self, reason: str) -> None:
+        if self._asked.streamed:
+            self._runs.reset(reason)
+            self._asked.streamed = False
+
+    def begin(self) -> None:
+        """Begin an attempt at the next choice; what a broken attempt told is void."""
+        self._parser = None
+        if self._runs.drop(self._choice):
+            self._asked.attempt += 1
+            self._runs.reset("lm_retry", self._choice)
+
+    def text(self, piece: str) -> None:
+        """Take the next *piece* of the completion. Raises StreamClosed to stop the program."""
         check_stopped()
         if piece:
-            index = self._choice if choice is None else choice
             self._note()
-            self._take(self._parser(index).feed(piece), index)
+            self._text(piece)
 
-    def channel(self, name: str, piece: str, **extra: Any) -> None:
+    def channel(self, name: str, piece: str | None, part: int = 0, **extra: Any) -> None:
         """Take text that is not the completion: "reasoning", "tool_args", "citation"."""
         check_stopped()
         if piece:
             self._note()
-            told = {key: value for key, value in extra.items() if value is not None}
-            self._add(self._run(self._choice, name, "", told), piece)
+            self._channel(name, piece, part, extra)
 
     def completed(self) -> None:
         """End the text of one choice; the next text belongs to the next choice."""
-        parser = self._parsers.get(self._choice)
-        if parser is not None:
-            self._take(parser.finish(), self._choice)
-        self._flush()
+        if self._parser is not None:
+            self._take(self._parser.finish())
+        self._parser = None
+        self._runs.complete(self._choice)
+        self._runs.flush()
+        self._asked.told.append(self._told())
+        self._asked.llm_span_id = self._span.span_id
         self._choice += 1
 
-    def failed(self) -> None:
-        """Forget an attempt that broke off: its tokens are announced as void."""
-        self._flush()
-        if self._choice in self._parsers or any(
-            run.choice == self._choice for run in self._runs.values()
-        ):
-            self._asked.attempt += 1
-            self._parsers.pop(self._choice, None)
-            self._runs = {k: run for k, run in self._runs.items() if run.choice != self._choice}
-            self._emit_reset("lm_retry")
+    def answered_below(self) -> None:
+        """Note that another LM call, made by this one, has told the answer."""
+        self._answered_below = True
 
     def finish(self, outputs: Any, *, error: BaseException | None, cached: bool) -> None:
         """Emit what never streamed: cached answers and engines that answer in one piece."""
-        replay = self._span.options.replay_cached
-        self._flush()
-        if self._choice > 0 or error is not None or not isinstance(outputs, list):
+        self._runs.flush()
+        told = self._choice > 0 or self._answered_below
+        if told or error is not None or not isinstance(outputs, list):
             return
-        if cached and replay == "off":
+        replay = self._span.options.replay_cached if cached else "whole"
+        if replay == "off":
             return
-        self._origin = "cache_replay" if cached else self._origin
+        self._runs.origin = "cache_replay" if cached else self._runs.origin
         for output in outputs:
-            for piece in _cut(_text_of(output), paced=cached and replay == "paced"):
-                self.text(piece)
-            self.completed()
+            self._replay(output, paced=replay == "paced")
+
+    def _replay(self, output: Any, *, paced: bool) -> None:
+        self.begin()
+        for name, text, part, extra in pieces_of(output):
+            for piece in _cut(text, paced=paced):
+                if name == "text":
+                    self._text(piece)
+                else:
+                    self._channel(name, piece, part, extra)
+        self.completed()
 
     def summary(self) -> dict[str, Any]:
         """Return length and hash of each field that was emitted, to check the tokens by."""
         fields = {
-            run.field: {"length": run.length, "sha256": _hash(run.parts)}
-            for run in self._runs.values()
-            if run.choice == 0 and run.field
+            name: {"length": run.length, "sha256": _hash(run.text)}
+            for name, run in self._runs.fields(choice=0).items()
         }
         return {"fields": fields} if fields else {}
 
     def partial(self) -> dict[str, Any]:
         """Return the text so far of each field, for a call that did not end well."""
-        texts = {run.field: "".join(run.parts) for run in self._runs.values() if run.field}
+        self._runs.flush()
+        texts = {name: run.text for name, run in self._runs.fields().items()}
         return {"partial": texts} if texts else {}
 
     def silent(self) -> list[str]:
         """Return the fields that were wanted and of which nothing was emitted."""
-        told = {run.field for run in self._runs.values()}
-        return [name for name in self._fields.names if name in self._fields.wanted - told]
+        if self._answered_below:
+            return []
+        missing = self._fields.wanted - self._runs.fields().keys()
+        return [name for name in self._fields.names if name in missing]
 
     def timing(self, output_tokens: int | None) -> dict[str, float]:
         """Return time to first token and rate, where tokens streamed live."""
-        if self._first is None or self._origin == "cache_replay":
+        if self._first is None:
             return {}
         started = self._span.started
         timing = {"ttft_ms": round((self._first - started) * 1000, 3)}
@@ -163,116 +143,42 @@ class TokenStream:
             timing["tokens_per_second"] = round(output_tokens / elapsed, 1)
         return timing
 
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
     def _note(self) -> None:
-        self._seen = True
         if self._first is None:
             self._first = time.perf_counter()
 
-    def _parser(self, choice: int) -> Parser:
-        parser = self._parsers.get(choice)
-        if parser is None:
-            parser = self._parsers[choice] = _parser_for(self._asked.adapter, self._fields)
-        return parser
+    def _text(self, piece: str) -> None:
+        if self._parser is None:
+            self._parser = new_parser(self._asked.adapter, self._fields)
+        self._take(self._parser.feed(piece))
 
-    def _run(self, choice: int, channel: str, field: str, extra: Mapping[str, Any]) -> _Run:
-        run = self._runs.get((choice, channel, field))
-        if run is None:
-            run = self._runs[choice, channel, field] = _Run(choice, channel, field, extra)
-        if extra and extra != run.extra:
-            run.extra = {**run.extra, **extra}
-        return run
+    def _channel(self, name: str, piece: str, part: int, extra: dict[str, Any]) -> None:
+        told = {key: value for key, value in extra.items() if value is not None}
+        self._runs.add((self._choice, name, "", part), piece, told)
 
-    def _take(self, pieces: Iterable[Piece], choice: int) -> None:
+    def _take(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
             if piece.text:
-                self._add(self._run(choice, _channel(piece.field), piece.field, {}), piece.text)
+                key = (self._choice, _channel_of(piece.field), piece.field, 0)
+                self._runs.add(key, piece.text, {})
+            if piece.is_last:
+                self._runs.complete(self._choice, piece.field)
 
-    def _add(self, run: _Run, text: str) -> None:
-        """Emit now, or with what follows within the token window."""
-        window = self._span.options.token_window_ms
-        if not window:
-            self._emit(run, text)
-            return
-        if self._last is not run:
-            self._flush()
-            self._last = run
-        now = time.monotonic()
-        run.since = run.since if run.waiting else now
-        run.waiting += text
-        if (now - run.since) * 1000 >= window:
-            self._flush()
-
-    def _flush(self) -> None:
-        run, self._last = self._last, None
-        if run is not None and run.waiting:
-            text, run.waiting = run.waiting, ""
-            self._emit(run, text)
-
-    def _emit(self, run: _Run, text: str) -> None:
-        pipeline = _runtime.current()
-        data: dict[str, Any] = {"token": text}
-        if run.field:
-            data["field"] = run.field
-        data["channel"] = run.channel
-        data["index"] = run.index
-        data["offset"] = run.length
-        data["attempt"] = self._asked.attempt
-        data["choice_index"] = run.choice
-        data["origin"] = self._origin
-        if run.extra:
-            data.update(run.extra)
-        run.index += 1
-        run.length += len(text)
-        run.parts.append(text)
-        self._asked.streamed = True
-        if pipeline is not None:
-            pipeline.emit(self._span, "token", data, trusted=True)
-
-    def _emit_reset(self, reason: str) -> None:
-        pipeline = _runtime.current()
-        if pipeline is not None:
-            data = {"attempt": self._asked.attempt, "reason": reason}
-            pipeline.emit(self._span, "reset", data, trusted=True)
+    def _told(self) -> dict[str, str]:
+        """Return the text of every wanted field; nothing where the adapter is not decoded."""
+        runs = self._runs.fields(self._choice)
+        if not runs:
+            return {}
+        return {name: runs[name].text if name in runs else "" for name in self._fields.wanted}
 
 
-def _output_fields(signature: Any, chosen: frozenset[str] | None) -> OutputFields:
-    outputs = getattr(signature, "output_fields", {})
-    wanted = [name for name, info in outputs.items() if _streams(name, info.annotation, chosen)]
-    return OutputFields(outputs, wanted)
-
-
-def _streams(name: str, annotation: Any, chosen: frozenset[str] | None) -> bool:
-    """Whether a field's tokens are wanted: those chosen, or else whatever is text.
-
-    Text is `str`, a `Literal` of strings (ReAct's tool name) and ReAct's tool arguments.
-    """
-    if chosen is not None:
-        return name in chosen
-    if annotation is str or name == _TOOL_ARGS:
-        return True
-    return get_origin(annotation) is Literal and all(
-        isinstance(a, str) for a in get_args(annotation)
-    )
-
-
-def _channel(field: str) -> str:
-    if field == _TOOL_ARGS:
+def _channel_of(field: str) -> str:
+    if field == TOOL_ARGS:
         return "tool_args"
     return "content" if field else "raw"
-
-
-def _parser_for(adapter: Any, fields: OutputFields) -> Parser:
-    kinds = type(adapter).__mro__ if adapter is not None else ()
-    pipeline = _runtime.current()
-    extra = dict(pipeline.parsers) if pipeline is not None else {}
-    if hasattr(adapter, "field_pattern"):  # dspy before 3.3 reads XML by a regular expression
-        extra.setdefault("XMLAdapter", XmlTagParser)
-    return select_parser([kind.__name__ for kind in kinds], fields, extra)
-
-
-def _text_of(output: Any) -> str:
-    text = output.get("text") if isinstance(output, dict) else output
-    return text if isinstance(text, str) else ""
 
 
 def _cut(text: str, *, paced: bool) -> list[str]:
@@ -280,5 +186,5 @@ def _cut(text: str, *, paced: bool) -> list[str]:
     return re.findall(r"\s*\S+\s*$|\s*\S+", text) if paced else [text]
 
 
-def _hash(parts: Iterable[str]) -> str:
-    return sha256("".join(parts).encode("utf-8", "replace")).hexdigest()
+def _hash(text: str) -> str:
+    return sha256(text.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,164 @@
+"""The token events of one LM call: scrubbed, numbered per field, merged within the window.
+
+Each field is scrubbed as one text, so that a secret split over tokens is found. What the
+scrubber still holds back when a call breaks off is not told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from streamll import _runtime
+from streamll._dspy.asked import Asked
+from streamll._spans import Span
+from streamll.privacy import Scrubber, StreamScrubber
+
+__all__ = ["Run", "Runs"]
+
+#: Choice, channel, field, and which tool call of the answer.
+Key = tuple[int, str, str, int]
+
+
+def _scrubber() -> StreamScrubber:
+    pipeline = _runtime.current()
+    return pipeline.text_scrubber() if pipeline is not None else Scrubber().stream(lambda _: None)
+
+
+@attrs.define
+class Run:
+    """The tokens of one field, or channel, of one choice.
+
+    Attributes:
+        choice, channel, field: whose tokens.
+        extra: more data of each token.
+        index: tokens emitted.
+        length: characters emitted.
+        parts: the texts.
+        waiting: what the token window holds back.
+        sent: when the last token was emitted; seconds, monotonic.
+        scrubber: holds back what may be the beginning of a secret.
+        is_redacted: whether something was removed since the last token.
+    """
+
+    choice: int
+    channel: str
+    field: str
+    extra: dict[str, Any] = attrs.field(factory=dict)
+    index: int = 0
+    length: int = 0
+    parts: list[str] = attrs.field(factory=list)
+    waiting: str = ""
+    sent: float = float("-inf")
+    scrubber: StreamScrubber = attrs.field(factory=_scrubber)
+    is_redacted: bool = False
+
+    @property
+    def text(self) -> str:
+        """What was emitted."""
+        return "".join(self.parts)
+
+
+class Runs:
+    """Emits token and reset events of one LM call, in the order in which its text came."""
+
+    def __init__(self, span: Span, asked: Asked) -> None:
+        self._span = span
+        self._asked = asked
+        self._window = span.options.token_window_ms / 1000
+        self._runs: dict[Key, Run] = {}
+        self._last: Run | None = None
+        self.origin = "live"
+
+    def add(self, key: Key, text: str, extra: Mapping[str, Any]) -> None:
+        """Emit what is certain of *text* now, or within the token window."""
+        run = self._run(key)
+        run.extra.update(extra)
+        self._add(run, run.scrubber.feed(text))
+
+    def complete(self, choice: int, field: str | None = None) -> None:
+        """Emit what the scrubber holds back of a field that is complete; of None, of all."""
+        for run in tuple(self._runs.values()):
+            if run.choice == choice and field in (None, run.field):
+                self._add(run, run.scrubber.finish())
+
+    def _add(self, run: Run, text: str) -> None:
+        run.is_redacted = run.is_redacted or run.scrubber.redacted
+        if not text:
+            return
+        if not self._window:
+            self._emit(run, text)
+            return
+        if self._last is not run:
+            self.flush()
+            self._last = run
+        run.waiting += text
+        if time.monotonic() - run.sent >= self._window:
+            self._release(run)
+
+    def _run(self, key: Key) -> Run:
+        run = self._runs.get(key)
+        if run is None:
+            run = self._runs[key] = Run(*key[:3])
+        return run
+
+    def flush(self) -> None:
+        """Emit what the window holds back."""
+        run, self._last = self._last, None
+        if run is not None and run.waiting:
+            self._release(run)
+
+    def _release(self, run: Run) -> None:
+        text, run.waiting = run.waiting, ""
+        run.sent = time.monotonic()
+        self._emit(run, text)
+
+    def _emit(self, run: Run, text: str) -> None:
+        data: dict[str, Any] = {"token": text}
+        if run.field:
+            data["field"] = run.field
+        data["channel"] = run.channel
+        data["index"] = run.index
+        data["offset"] = run.length
+        data["attempt"] = self._asked.attempt
+        data["choice_index"] = run.choice
+        data["origin"] = self.origin
+        if run.extra:
+            data.update(run.extra)
+        run.index += 1
+        run.length += len(text)
+        run.parts.append(text)
+        self._asked.streamed = True
+        pipeline = _runtime.current()
+        if pipeline is not None:
+            redacted = ("/data/token",) if run.is_redacted else ()
+            pipeline.emit(self._span, "token", data, trusted=True, redacted=redacted)
+        run.is_redacted = False
+
+    def reset(self, reason: str, choice: int | None = None) -> None:
+        """Announce that the tokens of earlier attempts, of one choice or all, are void."""
+        data: dict[str, Any] = {"attempt": self._asked.attempt, "reason": reason}
+        if choice is not None:
+            data["choice_index"] = choice
+        pipeline = _runtime.current()
+        if pipeline is not None:
+            pipeline.emit(self._span, "reset", data, trusted=True)
+
+    def drop(self, choice: int) -> bool:
+        """Forget the tokens of *choice*; return whether there were any."""
+        self._last = None
+        kept = {key: run for key, run in self._runs.items() if run.choice != choice}
+        dropped = len(kept) < len(self._runs)
+        self._runs = kept
+        return dropped
+
+    def fields(self, choice: int | None = None) -> dict[str, Run]:
+        """Return the run of each field that was emitted, of *choice* or of any."""
+        runs = self._runs.values()
+        return {r.field: r for r in runs if r.field and choice in (None, r.choice)}
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
