@@ -5,6 +5,7 @@ Needs no broker, no key and, but for `ScriptedLM` and `build_demo`, no dspy.
 
 from streamll.testing._capture import capture_events
 from streamll.testing._clock import FakeClock
+from streamll.testing._contract import SinkContract, make_batch
 from streamll.testing._demo import build_demo
 from streamll.testing._scripted import (
     ScriptedAnswer,
@@ -26,7 +27,9 @@ __all__ = [
     "ScriptedCall",
     "ScriptedLM",
     "ScriptedUsage",
+    "SinkContract",
     "build_demo",
     "capture_events",
+    "make_batch",
     "tree",
 ]
