@@ -17,10 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+import dspy
 from dspy.utils import DummyLM
 from dspy.utils.callback import BaseCallback
-
-import dspy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -92,10 +92,18 @@ def _token() -> Callable[[], object]:
     pipeline = _runtime.current()
     assert pipeline is not None
     span = Span("llm_call", parent=None, execution=Execution(), name="benchmark/model")
-    place = {"channel": "content", "index": 7, "offset": 31, "attempt": 1, "choice_index": 0}
 
     def emit() -> None:
-        data = {"token": " word", "field": "answer", **place, "origin": "live"}
+        data = {
+            "token": " word",
+            "field": "answer",
+            "channel": "content",
+            "index": 7,
+            "offset": 31,
+            "attempt": 1,
+            "choice_index": 0,
+            "origin": "live",
+        }
         pipeline.emit(span, "token", data, trusted=True)
 
     return emit

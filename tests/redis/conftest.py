@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from support.brokers import certificates, redis_server, shared_redis, start_redis
+import pytest
 
-__all__ = ["certificates", "redis_server", "shared_redis", "start_redis"]
+from support.brokers import (
+    certificates,
+    redis_cluster,
+    redis_sentinels,
+    redis_server,
+    shared_redis,
+    start_redis,
+)
+
+__all__ = [
+    "certificates",
+    "redis_cluster",
+    "redis_sentinels",
+    "redis_server",
+    "shared_redis",
+    "start_redis",
+]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Async tests run on asyncio."""
+    return "asyncio"

@@ -17,63 +17,14 @@ from redis.credentials import CredentialProvider
 from streamll import DeliveryError, Outcome, OutcomeUnknown, PermanentError, TransientError
 from streamll_redis import RedisSink
 from support.events import batch_of, make_events
+from support.redis_driver import Driver, once
 from support.redis_server import AOF_ALWAYS, RedisServer, wait_until
 from support.tcp_proxy import TcpProxy
-from support.truth import Truth, judge
+from support.truth import Truth
 
 pytestmark = pytest.mark.broker
 
 TIMEOUT = 0.3
-
-
-class Driver:
-    """A channel in miniature: first in, first out, retried until confirmed."""
-
-    def __init__(self, sink, count, batch=100, pause=0.02):
-        self.sink, self.batch, self.pause = sink, batch, pause
-        self.given = make_events(count)
-        self.acked, self.errors = [], []
-
-    def run(self, between=lambda _: None, limit=20.0):
-        """Deliver everything; *between* is called with the number confirmed so far."""
-        waiting = [event for event in self.given if event not in self.acked]
-        end = time.monotonic() + limit
-        while waiting:
-            assert time.monotonic() < end, f"{len(waiting)} left: {self.errors[-3:]}"
-            between(len(self.acked))
-            size = random.randint(1, self.batch)
-            undelivered = self._attempt(waiting[:size])
-            self.acked += [e for at, e in enumerate(waiting[:size]) if at not in undelivered]
-            waiting = [e for at, e in enumerate(waiting) if at >= size or at in undelivered]
-
-    def _attempt(self, events):
-        try:
-            return set(self.sink.write(batch_of(events)) or ())
-        except DeliveryError as error:
-            self.errors.append(error)
-            time.sleep(self.pause)
-            return set(range(len(events)))
-
-    def truth(self, server, key="streamll_events"):
-        """Judge what the server holds."""
-        found = [fields[b"event"] for _, fields in server.run("XRANGE", key, "-", "+")]
-        return judge(
-            found,
-            given=[event.event_id for event in self.given],
-            acked=[event.event_id for event in self.acked],
-        )
-
-
-def once(threshold, action):
-    """Call *action* once, as soon as *threshold* events are confirmed."""
-    state = {"due": True}
-
-    def check(acked):
-        if state["due"] and acked >= threshold:
-            state["due"] = False
-            action()
-
-    return check
 
 
 def warm_up(sink, driver):

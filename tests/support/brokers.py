@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.rabbitmq_server import Certificates
-from support.redis_server import RedisServer, missing_reason
+from support.redis_server import RedisServer, Watched, cluster, missing_reason, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["certificates", "redis_server", "require", "shared_redis", "start_redis"]
+__all__ = [
+    "certificates",
+    "redis_cluster",
+    "redis_sentinels",
+    "redis_server",
+    "require",
+    "shared_redis",
+    "start_redis",
+]
 
 
 def require(reason: str | None) -> None:
@@ -62,6 +70,22 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     """The shared server, empty."""
     shared_redis.run("FLUSHALL")
     return shared_redis
+
+
+@pytest.fixture(scope="module")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RedisServer]]:
+    """A Redis Cluster of three primaries, first in the list, and three replicas."""
+    require(missing_reason())
+    with cluster(tmp_path_factory.mktemp("cluster")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A primary and a replica, watched by three sentinels."""
+    require(missing_reason())
+    with watched(tmp_path_factory.mktemp("sentinels")) as group:
+        yield group
 
 
 @pytest.fixture(scope="session")

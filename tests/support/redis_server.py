@@ -1,6 +1,6 @@
 """Private redis-server child processes: own ports and folders, killed with this process.
 
-`RedisServer` is one server; `cluster` and `sentinels` start groups of them. Signals reach a
+`RedisServer` is one server; `cluster` and `watched` run groups of them. Signals reach a
 server by its own process id, so nothing else on the machine is touched.
 """
 
@@ -25,13 +25,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["AOF_ALWAYS", "RedisServer", "cluster", "missing_reason", "sentinels", "wait_until"]
+__all__ = [
+    "AOF_ALWAYS",
+    "RedisServer",
+    "Watched",
+    "cluster",
+    "missing_reason",
+    "wait_until",
+    "watched",
+]
 
 #: Seconds a server may take to answer on a busy machine.
 BOOT_TIMEOUT = 20.0
 
 #: Every write is on disk before it is answered.
 AOF_ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+
+#: Name of the primary among sentinels.
+SERVICE = "main"
 
 #: A primary waits 5 s for more replicas before it sends its data to the first.
 _SYNC_AT_ONCE = {"repl-diskless-sync-delay": 0}
@@ -196,27 +207,49 @@ def _is_synced(server: RedisServer) -> bool:
     return server.run("INFO", "replication").get("master_link_status", "up") == "up"
 
 
-def sentinels(
-    folder: Path, count: int = 3, *, name: str = "main"
-) -> tuple[list[RedisServer], list[RedisServer]]:
-    """Start a primary, a replica and *count* sentinels; returns (servers, sentinels)."""
-    primary = RedisServer(folder / "a", _SYNC_AT_ONCE).start()
-    replica = RedisServer(folder / "b", {"replicaof": f"127.0.0.1 {primary.port}"}).start()
-    wait_until(lambda: _is_synced(replica), "the replica")
-    watch = (
-        f"monitor {name} 127.0.0.1 {primary.port} {count // 2 + 1}"
-        f"|sentinel down-after-milliseconds {name} 1000|sentinel failover-timeout {name} 5000"
+@attrs.frozen
+class Watched:
+    """A primary, a replica, and the sentinels that watch them."""
+
+    primary: RedisServer
+    replica: RedisServer
+    sentinels: Sequence[RedisServer]
+
+    @property
+    def url(self) -> str:
+        """Address for a sink."""
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}"
+
+
+@contextlib.contextmanager
+def watched(folder: Path, count: int = 3) -> Iterator[Watched]:
+    """Run a primary and a replica under *count* sentinels."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, options: Mapping[str, Any], *program: str) -> RedisServer:
+            server = RedisServer(folder / name, options, program=program)
+            stack.callback(server.stop)
+            return server.start()
+
+        primary = start("a", {**_SYNC_AT_ONCE, **AOF_ALWAYS})
+        replica = start("b", {"replicaof": f"127.0.0.1 {primary.port}", **AOF_ALWAYS})
+        wait_until(lambda: _is_synced(replica), "the replica")
+        watch = _watch(primary.port, count // 2 + 1)
+        watchers = [start(f"s{n}", {"sentinel": watch}, "--sentinel") for n in range(count)]
+        wait_until(lambda: all(_knows_others(w, count) for w in watchers), "the sentinels")
+        yield Watched(primary, replica, watchers)
+
+
+def _watch(port: int, quorum: int) -> str:
+    return (
+        f"monitor {SERVICE} 127.0.0.1 {port} {quorum}"
+        f"|sentinel down-after-milliseconds {SERVICE} 1000|sentinel failover-timeout {SERVICE} 5000"
     )
-    watchers = [
-        RedisServer(folder / f"s{n}", {"sentinel": watch}, program=["--sentinel"]).start()
-        for n in range(count)
-    ]
-    wait_until(lambda: all(_knows_others(w, name, count) for w in watchers), "the sentinels")
-    return [primary, replica], watchers
 
 
-def _knows_others(watcher: RedisServer, name: str, count: int) -> bool:
-    state = watcher.run("SENTINEL", "MASTER", name)
+def _knows_others(watcher: RedisServer, count: int) -> bool:
+    state = watcher.run("SENTINEL MASTER", SERVICE)
     return state["num-other-sentinels"] == count - 1 and state["num-slaves"] == 1
 
 

@@ -14,7 +14,15 @@ blocks the program, never fails it and never changes what it does.
 
 from typing import Any as _Any
 
-from streamll._config import Configuration, configure, flush, get_sinks, plugins, shutdown
+from streamll._config import (
+    Configuration,
+    configure,
+    drain_on_sigterm,
+    flush,
+    get_sinks,
+    plugins,
+    shutdown,
+)
 from streamll._instrument import instrument
 from streamll._stream import stream
 from streamll._tokens import OutputFields, Parser, Piece
@@ -39,6 +47,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     # Configure
     "Configuration",
     "configure",
+    "drain_on_sigterm",
     "flush",
     "get_sinks",
     "plugins",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import os
+import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 import attrs
@@ -28,7 +30,7 @@ from streamll.privacy import Scrubber
 from streamll.settings import reject_unknown
 from streamll.sink import AsyncSink, Sink
 
-__all__ = ["Configuration", "configure", "flush", "get_sinks", "plugins", "shutdown"]
+__all__ = ["Configuration", "configure", "drain_on_sigterm", "flush", "get_sinks", "plugins", "shutdown"]
 
 logger = logging.getLogger("streamll")
 
@@ -262,6 +264,27 @@ def flush(timeout: float = 5.0) -> bool:
         Whether everything was delivered.
     """
     return _channels.flush(time.monotonic() + timeout)
+
+
+def drain_on_sigterm(timeout: float = 5.0) -> None:
+    """Deliver what is held when the process gets SIGTERM, then die of it as it would have.
+
+    Opt-in: streamll installs no signal handler by itself. A handler that was there before is
+    called afterwards. Call it from the main thread.
+
+    Raises:
+        ValueError: outside the main thread, as `signal.signal` does.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        shutdown(timeout)
+        signal.signal(number, before)
+        if callable(before):
+            before(number, frame)
+        else:
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, handle)
 
 
 def shutdown(timeout: float = 5.0) -> bool:

@@ -10,37 +10,25 @@ Rules:
   broker that was only slow still answers for what it was sent, and nothing goes out twice.
   After three heartbeats it is given up, even if heartbeats come: a restarted broker may have
   lost what it was sent.
-- The client's log lines are dropped: they would repeat per attempt what streamll reports once,
-  and at DEBUG they hold payload.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import ssl
 from collections import deque
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from aiormq.connection import Connection as AmqpConnection
-from aiormq.connection import TransportFactory
-from aiormq.exceptions import ConnectionClosed, InvalidFrameError
-from pamqp.commands import Connection as ConnectionMethods
-from yarl import URL
 
 from streamll import PermanentError, TransientError
+from streamll_rabbitmq._client import BrokerConnection, Stream, without_client_log
 from streamll_rabbitmq._errors import of_connecting
 from streamll_rabbitmq._writer import ConfirmChannel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from pamqp.common import FieldTable
-
     from streamll import DeliveryError
     from streamll_rabbitmq._settings import Address, RabbitMQSettings
 
@@ -51,102 +39,6 @@ _CLOSE_TIMEOUT: Final = 1.0
 #: Heartbeats without an answer to any publish after which a connection is given up.
 _MISSED_HEARTBEATS: Final = 3
 _CHANNEL: Final = 1
-
-_Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_ours: ContextVar[bool] = ContextVar("streamll_rabbitmq", default=False)
-
-
-@contextmanager
-def _without_client_log() -> Iterator[None]:
-    """Drop the client's log lines of a block and of the tasks it starts, and no one else's."""
-    token = _ours.set(True)
-    try:
-        yield
-    finally:
-        _ours.reset(token)
-
-
-def _not_ours(_: logging.LogRecord) -> bool:
-    return not _ours.get()
-
-
-for _name in ("aiormq.connection", "aiormq.channel", "aiormq.connection.marshall"):
-    logging.getLogger(_name).addFilter(_not_ours)
-
-
-class _Opened(TransportFactory):
-    """Hands aiormq a stream that is already open: name, address and TLS are ours to decide."""
-
-    def __init__(self, stream: _Stream) -> None:
-        self._stream = stream
-
-    async def create(self, url: URL, **kwargs: Any) -> _Stream:
-        return self._stream
-
-
-class _Peek:
-    """Remembers the last frame of a handshake."""
-
-    def __init__(self, receiver: Any) -> None:
-        self._receiver = receiver
-        self.last: Any = None
-
-    async def get_frame(self) -> Any:
-        self.last = await self._receiver.get_frame()
-        return self.last
-
-
-class BrokerConnection(AmqpConnection):
-    """aiormq's connection; `str` and `repr` show neither user nor password."""
-
-    def __init__(self, address: Address, stream: _Stream, settings: RabbitMQSettings) -> None:
-        user, password = settings.login(address)
-        url = URL.build(
-            scheme="amqp",
-            host=address.host,
-            port=address.port,
-            user=user,
-            password=password,
-            query={"heartbeat": str(settings.heartbeat)},
-        )
-        name: FieldTable = {"connection_name": f"streamll:{settings.app_id}"}
-        super().__init__(url, transport_factory=_Opened(stream), client_properties=name)
-        self.vhost = address.vhost
-        self.address = address
-        self._transport = stream[1].transport
-
-    def __str__(self) -> str:
-        return str(self.address)
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the broker has asked publishers to wait."""
-        ready = self.ready()
-        try:
-            ready.send(None)
-        except StopIteration:
-            return False
-        finally:
-            ready.close()
-        return True
-
-    def abort(self) -> None:
-        """Drop the socket at once."""
-        self._transport.abort()
-
-    @staticmethod
-    async def _rpc(
-        request: Any, writer: Any, frame_receiver: Any, wait_response: bool = True
-    ) -> Any:
-        """Do one step of the handshake; a refusal keeps its reply code, which aiormq loses."""
-        peek: Any = _Peek(frame_receiver)
-        try:
-            return await AmqpConnection._rpc(request, writer, peek, wait_response)
-        except InvalidFrameError:
-            frame = peek.last[2] if peek.last else None
-            if isinstance(frame, ConnectionMethods.Close):
-                raise ConnectionClosed(frame.reply_code, frame.reply_text) from None
-            raise
 
 
 @attrs.define(eq=False)
@@ -198,14 +90,14 @@ class Link:
         """Close what is open, politely for at most a second."""
         connection, self.connection, self._channel = self.connection, None, None
         if connection is not None and not connection.is_closed:
-            abort = asyncio.get_running_loop().call_later(99, connection.abort)
-            with _without_client_log(), suppress(Exception):
+            abort = asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT, connection.abort)
+            with without_client_log(), suppress(Exception):
                 await connection.close()
             abort.cancel()
 
     async def _open(self, address: Address, deadline: float) -> ConfirmChannel:
         try:
-            with _without_client_log():
+            with without_client_log():
                 async with asyncio.timeout_at(deadline):
                     stream = await self._connect(address)
                     return await self._handshake(address, stream, deadline)
@@ -214,7 +106,7 @@ class Link:
         except Exception as error:  # noqa: BLE001 - sorted by exact type
             raise of_connecting(error, address, self._settings) from None
 
-    async def _connect(self, address: Address) -> _Stream:
+    async def _connect(self, address: Address) -> Stream:
         last = OSError("no address")
         for host in await self._resolve(address):
             try:
@@ -241,9 +133,7 @@ class Link:
                 raise
         return self._resolved[address.host]
 
-    async def _handshake(
-        self, address: Address, stream: _Stream, deadline: float
-    ) -> ConfirmChannel:
+    async def _handshake(self, address: Address, stream: Stream, deadline: float) -> ConfirmChannel:
         connection = BrokerConnection(address, stream, self._settings)
         # A broker that went silent must not hold the client's own clean-up either.
         abort = asyncio.get_running_loop().call_at(deadline, connection.abort)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamll import Batch, DeliveryError, Report
-    from streamll_rabbitmq._connection import BrokerConnection
+    from streamll_rabbitmq._client import BrokerConnection
     from streamll_rabbitmq._window import Answer
     from streamll_rabbitmq._writer import ConfirmChannel
 
@@ -71,6 +71,8 @@ class RabbitMQSink(AsyncSink):
         ConfigurationError: for an option or URL that cannot be used.
     """
 
+    #: The keyword a URL given to `configure` is passed as.
+    url_parameter: ClassVar[str] = "amqp_url"
     #: A write is one round trip to the broker's disk: a larger batch than usual pays.
     delivery_defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 4096}
 

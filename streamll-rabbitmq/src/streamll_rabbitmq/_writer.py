@@ -23,8 +23,8 @@ from pamqp.header import ContentHeader
 from streamll_rabbitmq._window import Answer, Window
 
 if TYPE_CHECKING:
+    from streamll_rabbitmq._client import BrokerConnection
     from streamll_rabbitmq._codec import Message
-    from streamll_rabbitmq._connection import BrokerConnection
     from streamll_rabbitmq._settings import RabbitMQSettings
 
 __all__ = ["ConfirmChannel", "Framer", "publish"]

@@ -69,7 +69,9 @@ class Servers:
         if not self._is_known:
             self._discover()
         elif not self._topology.is_cluster:
+            self._is_known = False  # should it fail
             self._appender(self._home).link.connect()
+            self._is_known = True
 
     def append(self, parts: Sequence[Part]) -> Problems:
         """Append *parts*, in order per stream, and return what was not confirmed.

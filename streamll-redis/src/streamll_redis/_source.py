@@ -126,8 +126,13 @@ class RedisSource(Source):
             TransientError, PermanentError: when that is not possible.
         """
         await self.close()
-        await self._finder.find()
-        await asyncio.gather(*map(self._open, self._lanes.values()))
+        try:
+            await self._finder.find()
+            for lane in self._lanes.values():
+                await self._open(lane)
+        except BaseException:
+            await self.close()
+            raise
         self._dead = self._finder.link(self.settings.dead_key)
 
     async def _open(self, lane: Lane) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.plugins import plugin_module
 
 from streamll._plugins import registry
 from streamll.testing._source import MemorySource
+from support.plugins import plugin_module
 
 
 class ListSource(MemorySource):

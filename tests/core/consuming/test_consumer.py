@@ -9,11 +9,11 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.events import make_event, make_events
 
 from streamll import ConfigurationError, PermanentError, StreamllError, TransientError
 from streamll.consuming import EventConsumer
 from streamll.testing._source import MemorySource, MemoryStream
+from support.events import make_event, make_events
 
 VARIABLE = contextvars.ContextVar("variable", default="unset")
 
@@ -91,18 +91,17 @@ def test_a_sync_handler_may_block_and_keeps_the_context_variables():
     consumer = EventConsumer(MemorySource(make_events(1)))
     loop_went_on, seen = threading.Event(), []
 
-    @consumer.on()
-    def blocking(event):
-        seen.append((threading.current_thread(), VARIABLE.get()))
-        assert loop_went_on.wait(30)
-
     async def main():
         VARIABLE.set("set")
-        running = asyncio.ensure_future(when_done(consumer).run())
-        while not seen:
-            await asyncio.sleep(0)
-        loop_went_on.set()
-        await running
+        loop = asyncio.get_running_loop()
+
+        @consumer.on()
+        def blocking(event):
+            seen.append((threading.current_thread(), VARIABLE.get()))
+            loop.call_soon_threadsafe(loop_went_on.set)
+            assert loop_went_on.wait(30)
+
+        await when_done(consumer).run()
 
     asyncio.run(main())
     assert seen[0][0] is not threading.current_thread()
@@ -265,7 +264,7 @@ def test_stop_from_another_thread_ends_the_wait_for_the_next_event():
     """Without waiting for one."""
 
     class Silent(MemorySource):
-        async def receive(self, timeout):
+        async def receive(self, *_):
             waiting.set()
             await asyncio.Event().wait()
 

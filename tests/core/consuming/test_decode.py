@@ -7,11 +7,11 @@ import random
 
 import msgspec
 import pytest
-from support.events import body_of, make_event
 
 from streamll.consuming._decode import MAX_BYTES, MAX_DEPTH, decode
 from streamll.consuming._stats import Skip
 from streamll.events import Event
+from support.events import body_of, make_event
 
 
 def fields(**changes):

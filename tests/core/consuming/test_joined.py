@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.events import make_event
 
 import streamll
 from streamll.consuming import EventConsumer
 from streamll.testing import MemorySink
 from streamll.testing._source import MemorySource
+from support.events import make_event
 
 
 @pytest.fixture

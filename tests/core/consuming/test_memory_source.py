@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from support.events import body_of, make_event
 
 from streamll import PermanentError, TransientError
 from streamll.source import Start
 from streamll.testing._source import MemorySource, MemoryStream
+from support.events import body_of, make_event
 
 
 def run(script):

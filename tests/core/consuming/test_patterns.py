@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.events import make_event
 
 from streamll import ConfigurationError
 from streamll.patterns import Patterns, parse_patterns
+from support.events import make_event
 
 
 @pytest.mark.parametrize(

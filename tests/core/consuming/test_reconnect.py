@@ -6,11 +6,11 @@ import asyncio
 import itertools
 
 import pytest
-from support.events import make_events
 
 from streamll import OutcomeUnknown, TransientError
 from streamll.consuming import consume
 from streamll.testing._source import MemorySource
+from support.events import make_events
 
 
 def breaking(**calls):

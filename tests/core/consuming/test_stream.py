@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.events import body_of, make_event, make_events
 
 from streamll import PermanentError, TransientError
 from streamll.consuming import consume
 from streamll.source import Start
 from streamll.testing import FakeClock
 from streamll.testing._source import MemorySource, MemoryStream
+from support.events import body_of, make_event, make_events
 
 
 async def first(stream, count):

@@ -129,14 +129,15 @@ def test_an_execution_that_began_before_sampling_is_sent_to_its_end():
     assert [event.event_type for event in events][:3] == ["start", "before", "after"]
 
 
-def test_an_iterated_program_shows_its_events_whatever_is_sampled():
+@pytest.mark.parametrize("sample_errors", [True, False])
+def test_an_iterated_program_shows_its_events_whatever_is_sampled(sample_errors):
     """Sampling thins out what sinks get, not what `streamll.stream` yields."""
 
     def program():
         with streamll.trace("work"):
             return 42
 
-    with capture_events(sample=0) as events:
+    with capture_events(sample=0, sample_errors=sample_errors) as events:
         items = list(streamll.stream(program))
     assert [item.event_type for item in items[:-1]] == ["start", "end"]
     assert items[-1] == 42
@@ -226,6 +227,48 @@ def test_room_is_measured_in_bytes_too():
     assert bench.lost == {"sampled_overflow": 1}
 
 
+def test_room_that_does_not_suffice_is_given_back():
+    """Neither the one that asked nor the ones that gave way keep any."""
+    bench = Bench(room=4)
+    old, new = bench.open(), bench.open()
+    for span in (old, old, new):
+        bench.emit(span)
+    bench.emit(new, size=4 * 1024)
+    assert bench.free() == 4
+    assert bench.lost == {"sampled_overflow": 4}
+
+
+def test_a_root_that_closes_without_an_error_frees_its_room_at_once():
+    """Even while the program still refers to its span."""
+    bench = Bench()
+    span = bench.open()
+    bench.emit(span)
+    bench.emit(span, "end")
+    assert bench.free() == 32_768
+    assert bench.lost == {"sampled": 2}
+
+
+def test_what_is_emitted_while_held_events_are_sent_comes_after_them():
+    """E.g. by a logging handler below `send`: one at a time has the turn."""
+    bench = Bench()
+    span = bench.open()
+    sent = []
+
+    def send(event, body):
+        if event.data["n"] == 1:
+            take(4)
+        sent.append(event.data["n"])
+
+    def take(n, event_type="token"):
+        event = make_event(event_type=event_type, data={"n": n})
+        span.execution.held.take(event, b"", send, is_root=True)
+
+    take(1)
+    take(2)
+    take(3, "error")
+    assert sent == [1, 2, 3, 4]
+
+
 def test_an_execution_nobody_can_emit_into_frees_its_room():
     """E.g. an event outside of any span: it never closes."""
     bench = Bench()
@@ -238,9 +281,11 @@ def test_an_execution_nobody_can_emit_into_frees_its_room():
     assert bench.sampler._holding == {}
 
 
-@given(st.lists(st.tuples(
-    st.integers(0, 4), st.sampled_from(["token", "token", "token", "error", "end"]), st.integers(0, 3000)
-), max_size=60))  # fmt: skip
+KINDS = st.sampled_from(["token", "token", "token", "error", "end"])
+STEPS = st.lists(st.tuples(st.integers(0, 4), KINDS, st.integers(0, 3000)), min_size=9, max_size=60)
+
+
+@given(STEPS)
 @settings(max_examples=200, deadline=None)
 def test_whatever_happens_executions_are_whole_and_events_and_room_add_up(steps):
     """Any order of events of five executions, in little room."""

@@ -14,9 +14,10 @@ from streamll.privacy import PATTERNS, Scrubber
 from streamll.privacy.stream import HOLD, WITHHELD
 
 EMPLOYEE = re.compile(r"\bEMP-\d{3,6}\b")
-LOOKS = re.compile(r"(?<=key )\w+")
+BEHIND = re.compile(r"(?<=key )abc")
+AHEAD = re.compile(r"7(?=.{0,9}<a>)")
 ENDLESS = re.compile(r"<.*>", re.DOTALL)
-ALL = [*PATTERNS, EMPLOYEE, LOOKS, ENDLESS, str.upper]
+ALL = [*PATTERNS, EMPLOYEE, BEHIND, AHEAD, ENDLESS, str.upper]
 
 
 def fail(error):
@@ -38,14 +39,30 @@ def test_any_cut_of_any_text_joins_to_the_scrubbed_whole(data, text):
     assert "".join(streamed(list(PATTERNS), pieces)) == whole(list(PATTERNS), text)
 
 
-@given(st.data(), st.lists(st.sampled_from(
-    ["EMP-12345", "EMP-1", "EMP", "-", "key abc", "key ", "<a>", "<", ">", " ", "\n", "7", "bob@x.de"]
-), max_size=8).map("".join))  # fmt: skip
+OWN = [
+    "EMP-12345",
+    "EMP-1",
+    "EMP",
+    "-",
+    "key abc",
+    "key ",
+    "<a>",
+    "<",
+    ">",
+    " ",
+    "\n",
+    "7",
+    "b@x.de",
+]
+own_texts = st.lists(st.sampled_from(OWN), max_size=8).map("".join)
+
+
+@given(st.data(), own_texts)
 @settings(max_examples=300, deadline=None)
 def test_own_expressions_and_functions_are_exact_too(data, text):
-    """A bounded expression, one with a look-behind, an endless one, and a function."""
+    """A bounded expression, look-behind, look-ahead, an endless one, and a function."""
     pieces = data.draw(cuts(text))
-    for wanted in (["email", EMPLOYEE], [EMPLOYEE, LOOKS], [ENDLESS], ALL):
+    for wanted in (["email", EMPLOYEE], [BEHIND], [AHEAD], [ENDLESS], ALL):
         assert "".join(streamed(wanted, pieces)) == whole(wanted, text)
 
 
@@ -98,7 +115,7 @@ def test_more_than_can_be_held_is_withheld_and_never_sent():
 def test_a_function_that_raises_loses_the_text_and_reports():
     """Fails closed, and does not raise into the LM call."""
     errors = []
-    stream = Scrubber.of([lambda text: 1 / 0]).stream(errors.append)
+    stream = Scrubber.of(["email", lambda text: 1 / 0]).stream(errors.append)
     assert stream.feed("secret") == stream.finish() == ""
     assert [type(error) for error in errors] == [ZeroDivisionError]
 

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from streamll._delivery.actions import Action, Done, Load, Spill, Wait, Wake, Write
 from streamll._delivery.backoff import Backoff
 from streamll._delivery.breaker import Breaker, Change, State
-from streamll._delivery.gaps import UNANNOUNCED, Gaps
 from streamll._delivery.isolation import Isolation
 from streamll._delivery.item import NOTICE, Item, rank_of
 from streamll._delivery.ledger import Ledger
+from streamll._delivery.losses import Announce, Losses
 from streamll._delivery.outcome import Failure, verdict_at
 from streamll._delivery.waiting import Waiting
 from streamll.errors import Outcome
@@ -35,13 +35,6 @@ if TYPE_CHECKING:
     from streamll.settings import DeliverySettings
 
 __all__ = ["Announce", "Channel"]
-
-#: Makes the `streamll.dropped` event, and its JSON, from its data.
-Announce = Callable[[Mapping[str, Any]], tuple[Event, bytes]]
-
-#: Reasons a sink may invent; later ones are counted as "rejected". Longer ones are cut.
-_MAX_REASONS: Final = 32
-_MAX_REASON_CHARS: Final = 64
 
 
 @attrs.define(eq=False)
@@ -67,14 +60,11 @@ class Channel:
     breaker: Breaker = attrs.field(init=False)
     _backoff: Backoff = attrs.field(init=False)
     _isolation: Isolation = attrs.field(init=False)
-    _gaps: Gaps = attrs.field(init=False, factory=Gaps)
-    _gaps_since: int = attrs.field(init=False, default=0)
-    _spent: list[int] = attrs.field(init=False, factory=list)
+    _losses: Losses = attrs.field(init=False)
     _in_flight: Write | None = attrs.field(init=False, default=None)
     _changes: list[Change] = attrs.field(init=False, factory=list)
     _closing: bool = attrs.field(init=False, default=False)
     _sheds: bool = attrs.field(init=False)
-    _order: int = attrs.field(init=False, default=0)
     _hurried: int = attrs.field(init=False, default=0)
     _setbacks: int = attrs.field(init=False, default=0)
     _not_before: float = attrs.field(init=False, default=0.0)
@@ -83,6 +73,7 @@ class Channel:
     def __attrs_post_init__(self) -> None:
         settings = self.settings
         self.waiting = Waiting(settings)
+        self._losses = Losses(self.ledger, self.name, self.announce)
         self.breaker = Breaker(
             enabled=settings.circuit_breaker,
             threshold=settings.failure_threshold,
@@ -104,21 +95,19 @@ class Channel:
             self.refuse(event, "breaker_open")
         else:
             self.ledger.accept()
-            self._order += 1
-            self._hold(Item(event, body, now, self._order, rank_of(event), len(body)))
+            self._hold(Item(event, body, now, self.mark, rank_of(event), len(body)))
 
     def refuse(self, event: Event, reason: str) -> None:
         """Count *event* as dropped without ever holding it."""
-        self.ledger.refuse(reason)
-        self._note_loss(event, reason)
+        self._losses.refuse(event, reason)
 
     def _hold(self, item: Item) -> None:
         if item.size > self.settings.buffer_bytes:
-            self._give_up((item,), "oversize")
+            self._losses.give_up((item,), "oversize")
             return
         victims = self.waiting.push(item, failing=self._setbacks > 0)
         if victims:
-            self._give_up(victims, "buffer_full")
+            self._losses.give_up(victims, "buffer_full")
 
     def _is_open(self, now: float) -> bool:
         self.breaker.tick(now)
@@ -133,7 +122,7 @@ class Channel:
             return Wait(None, Wake.NEVER)
         if self.waiting.spillway.staged:
             return Spill(self.waiting.spillway.to_write())
-        if not (self.waiting or self._isolation or self._gaps):
+        if not (self.waiting or self._isolation or self._losses):
             return Done() if self._closing else Wait(None, Wake.ANY)
         return self._pause(now) or self._load() or self._begin()
 
@@ -170,12 +159,12 @@ class Channel:
         oldest = self.waiting.buffer.oldest
         if self._closing or oldest is None or oldest.order <= self._hurried:
             return 0.0
-        if self.has_full_batch or self._isolation or self._gaps or self.waiting.notices:
+        if self.has_full_batch or self._isolation or self._losses or self.waiting.notices:
             return 0.0
         return oldest.at + self.settings.batch_age - now
 
     def _begin(self) -> Write:
-        self._announce_gaps()
+        self._announce_losses()
         suspect = self._isolation.next_suspect(others=bool(self.waiting))
         items = self._take() if suspect is None else [suspect]
         self.ledger.take(_weight(items))
@@ -202,7 +191,7 @@ class Channel:
         bad = {i: v for i in range(len(write.items)) if report and (v := verdict_at(report, i))}
         delivered = [item for i, item in enumerate(write.items) if i not in bad]
         self.ledger.deliver(_weight(delivered))
-        self._spend(delivered)
+        self._losses.spend(delivered)
         again = [
             write.items[i] for i, verdict in bad.items() if self._retry(write.items[i], verdict)
         ]
@@ -237,7 +226,7 @@ class Channel:
     def _retry(self, item: Item, verdict: Verdict) -> bool:
         """Count the verdict on one event; return whether it goes back."""
         if verdict.outcome is Outcome.REJECTED_PERMANENT:
-            self._drop_in_flight(item, self._reason(verdict.reason))
+            self._losses.reject(item, verdict.reason)
             return False
         item.attempt += 1
         self.ledger.put_back(item.weight, unknown=verdict.outcome is Outcome.UNKNOWN)
@@ -249,7 +238,7 @@ class Channel:
             self._isolation.readmit(items)
             return
         convicts = [item for item in items if proven and self._isolation.outlived(item)]
-        self._give_up(convicts, "rejected")
+        self._losses.give_up(convicts, "rejected")
         self._restore([item for item in items if item not in convicts])
 
     def _search(self, write: Write) -> None:
@@ -257,7 +246,7 @@ class Channel:
         items = write.items
         self._isolation.blame(items)
         if len(items) == 1 and self._isolation.convicts(items[0]):
-            self._give_up(items, "rejected")
+            self._losses.give_up(items, "rejected")
         elif write.suspect:
             self._isolation.readmit(items, last=True)
         else:
@@ -272,7 +261,7 @@ class Channel:
 
     def _restore(self, items: Sequence[Item]) -> None:
         """Put *items* in front of what waits; what no longer fits gives way by policy."""
-        self._give_up(self.waiting.restore(items), "buffer_full")
+        self._losses.give_up(self.waiting.restore(items), "buffer_full")
 
     def _progress(self, write: Write, now: float, *, clean: bool) -> None:
         self._setbacks = 0
@@ -286,55 +275,18 @@ class Channel:
         self.breaker.failure(write.generation, now, permanent=permanent)
         if self._sheds and self.breaker.state is State.OPEN:
             buffer = self.waiting.buffer
-            self._give_up(buffer.take(buffer.count), "breaker_open")
+            self._losses.give_up(buffer.take(buffer.count), "breaker_open")
 
-    # -- losses -----------------------------------------------------------------------------
-
-    def _give_up(self, items: Iterable[Item], reason: str) -> None:
-        for item in items:
-            self.ledger.drop_waiting(reason, item.weight)
-            self._lose(item, reason)
-
-    def _drop_in_flight(self, item: Item, reason: str) -> None:
-        self.ledger.drop_in_flight(reason, item.weight)
-        self._lose(item, reason)
-
-    def _lose(self, item: Item, reason: str) -> None:
-        if item.row:
-            self._spent.append(item.row)
-        if item.rank != NOTICE:  # an announcement of lost announcements would never end
-            self._note_loss(item.event, reason, item.weight)
-
-    def _note_loss(self, event: Event | None, reason: str, weight: int = 1) -> None:
-        if reason not in UNANNOUNCED:
-            if not self._gaps:
-                self._gaps_since = self._order
-            self._gaps.record(event, reason, weight)
-
-    def _announce_gaps(self) -> None:
-        """Turn what was dropped into events, unless earlier ones still wait: never one a drop."""
-        if self.waiting.notices or any(item.rank == NOTICE for item in self._isolation):
-            return
-        for gap in self._gaps.take():
-            event, body = self.announce(gap.data(self.name))
-            self.ledger.accept()
-            notice = Item(event, body, 0.0, self._gaps_since, NOTICE, len(body))
-            self.waiting.notices.append(notice)
+    def _announce_losses(self) -> None:
+        """Turn losses into events, unless earlier ones are still on their way: never one each."""
+        under_way = (*self.waiting.notices, *self._isolation)
+        if self._losses and not any(item.rank == NOTICE for item in under_way):
+            self.waiting.notices.extend(self._losses.announcements())
 
     def _expire(self, before: float) -> None:
-        self._give_up(self.waiting.expire(before), "expired")
-        late = [item for item in self._isolation if item.at <= before and item.rank != NOTICE]
-        if late:
-            self._isolation.discard(late)
-            self._give_up(late, "expired")
-
-    def _reason(self, given: Any) -> str:
-        """Return a sink's own reason, bounded in length and number."""
-        if not isinstance(given, str) or not given:
-            return "rejected"
-        reason = given[:_MAX_REASON_CHARS]
-        known = reason in self.ledger.dropped or len(self.ledger.dropped) < _MAX_REASONS
-        return reason if known else "rejected"
+        suspects = [item for item in self._isolation if item.at <= before and item.rank != NOTICE]
+        self._isolation.discard(suspects)
+        self._losses.give_up([*suspects, *self.waiting.expire(before)], "expired")
 
     # -- disk -------------------------------------------------------------------------------
 
@@ -345,14 +297,13 @@ class Channel:
 
     def written(self, spill: Spill, rows: Sequence[int], reason: str) -> None:
         """Report that the first of `spill.items` became *rows*; *reason* cost the others."""
-        self._give_up(self.waiting.spillway.written(spill.items, rows), reason)
+        self._losses.give_up(self.waiting.spillway.written(spill.items, rows), reason)
 
     def loaded(self, load: Load, stored: Mapping[int, Stored], now: float) -> None:
         """Report what was read of `load.rows`; what is missing was damaged."""
         for weight in self.waiting.spillway.read(load.rows, stored, now):
-            self.ledger.drop_waiting("spool_corrupt", weight)
-            self._note_loss(None, "spool_corrupt", weight)
-        self._spent.extend(row for row in load.rows if row not in stored)
+            self._losses.damaged(weight)
+        self._losses.spent.extend(row for row in load.rows if row not in stored)
 
     def unsaved(self) -> list[Item]:
         """Return, in order, the events that only memory holds."""
@@ -362,11 +313,8 @@ class Channel:
 
     def take_spent(self) -> list[int]:
         """Return the rows that may be deleted since the last call."""
-        spent, self._spent[:] = list(self._spent), []
+        spent, self._losses.spent[:] = list(self._losses.spent), []
         return spent
-
-    def _spend(self, items: Iterable[Item]) -> None:
-        self._spent.extend(item.row for item in items if item.row)
 
     # -- life cycle -------------------------------------------------------------------------
 
@@ -378,18 +326,18 @@ class Channel:
     @property
     def mark(self) -> int:
         """The position of the newest event, for `settled`."""
-        return self._order
+        return self.ledger.accepted
 
     def hurry(self) -> None:
         """Let nothing that waits now wait for company."""
-        self._hurried = self._order
+        self._hurried = self.mark
 
     def settled(self, mark: int) -> bool:
         """Whether every event up to *mark* has its outcome and every loss was announced."""
         oldest = self.waiting.buffer.oldest
         waiting = [*self.waiting.notices, *self._isolation, *([oldest] if oldest else ())]
         in_flight = self._in_flight.items if self._in_flight is not None else []
-        told = not self._gaps or self._gaps_since > mark
+        told = not self._losses or self._losses.since > mark
         done = all(item.order > mark for item in (*waiting, *in_flight))
         return told and done and not self.waiting.spillway
 
@@ -411,8 +359,8 @@ class Channel:
         on_disk = unread + _weight(item for item in items if item.row)
         if on_disk:
             self.ledger.drop_waiting("spooled", on_disk)
-        self._give_up([item for item in items if not item.row], reason)
-        self._gaps.take()
+        self._losses.give_up([item for item in items if not item.row], reason)
+        self._losses.forget()
 
     # -- what can be seen -------------------------------------------------------------------
 

@@ -7,24 +7,22 @@ import logging
 import os
 import weakref
 from abc import abstractmethod
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
-
-import attrs
 
 from streamll._delivery.actions import Action, Load, Spill, Wait, Wake, Write
 from streamll._delivery.intake import Intake
 from streamll._delivery.journal import Journal
 from streamll._delivery.keeper import Keeper
 from streamll._delivery.outcome import Failure
+from streamll._delivery.waiters import Waiters
 
 if TYPE_CHECKING:
     from streamll._delivery.breaker import Change
     from streamll._delivery.channel import Announce
     from streamll.sink import AsyncSink, Sink, SinkStats
 
-__all__ = ["Driver", "OnChange", "log", "ring"]
+__all__ = ["Driver", "OnChange", "log"]
 
 logger = logging.getLogger("streamll")
 
@@ -34,14 +32,6 @@ OnChange = Callable[[Any, str, str], object]
 #: Seconds a user's thread waits for the lock at most. It is held for microseconds, except by
 #: a frame that a signal handler interrupted.
 _LOCK_PATIENCE: Final = 1.0
-
-
-@attrs.frozen(eq=False)
-class _Waiter:
-    """Someone in `flush` or `close`: *bell* rings once *mark* is settled."""
-
-    mark: int | None  # None: once the sink is released
-    bell: _thread.LockType
 
 
 class Driver(Intake):
@@ -71,30 +61,29 @@ class Driver(Intake):
         self._opened = False
         self._finished = False
         self._close_by = float("inf")
-        self._waiters: deque[_Waiter] = deque()
+        self._waiters = Waiters()
 
     # -- what the worker does ---------------------------------------------------------------
 
     def _prepare(self) -> None:
         """Take over what an earlier process left on disk, before anything is delivered."""
         left = self._keeper.open()
-        with self._locked():
+        with self._turn():
             self._channel.adopt(left)
 
     def _decide(self) -> Action:
-        """Return what to do next; disk work is done on the way."""
+        """Return what to do next; disk work and reports are done on the way."""
         action = self._next()
         while isinstance(action, (Spill, Load)):
             self._visit_disk(action)
             action = self._next()
-        self._report()
         if isinstance(action, Wait) and self._asleep and self._inbox:
             return Wait(0.0, Wake.ANY)  # submitted before we said that we sleep
         return action
 
     def _next(self) -> Action:
         """Ask the channel; when the answer is `Wait`, `submit` learns when to wake us."""
-        with self._locked():
+        with self._turn():
             now = self._clock()
             action = self._channel.next(now)
             if isinstance(action, Wait) and self._is_hopeless(action, now):
@@ -103,7 +92,9 @@ class Driver(Intake):
             if isinstance(action, Wait):
                 self._awaits_full = action.wake is Wake.FULL
                 self._asleep = action.wake is Wake.ANY
-            return action
+            news = self._news()
+        self._report(*news)
+        return action
 
     def _is_hopeless(self, wait: Wait, now: float) -> bool:
         """Whether nothing can be delivered any more before the deadline of `close`."""
@@ -112,11 +103,11 @@ class Driver(Intake):
     def _visit_disk(self, action: Spill | Load) -> None:
         if isinstance(action, Spill):
             rows, reason = self._keeper.write(action.items)
-            with self._locked():
+            with self._turn():
                 self._channel.written(action, rows, reason)
         else:
             stored = self._keeper.read(action.rows)
-            with self._locked():
+            with self._turn():
                 self._channel.loaded(action, stored, self._clock())
 
     def _woke(self) -> None:
@@ -129,7 +120,7 @@ class Driver(Intake):
 
     def _resolve(self, write: Write, result: Failure | Mapping[int, Any] | None) -> None:
         """Tell the channel what an attempt came to."""
-        with self._locked():
+        with self._turn():
             if isinstance(result, Failure):
                 self._channel.failed(write, result, self._clock())
             else:
@@ -137,22 +128,19 @@ class Driver(Intake):
             spent = self._channel.take_spent()
         self._keeper.delete(spent)
 
-    def _report(self) -> None:
-        """Tell waiters, plugins and the log what changed; outside of the lock."""
-        with self._locked(_LOCK_PATIENCE):
-            changes, stats = self._channel.take_changes(), self._channel.stats()
-            settled = [w for w in self._waiters if w.mark is not None and self._is_settled(w.mark)]
-        for waiter in settled:
-            ring(waiter.bell)
+    def _news(self) -> tuple[list[Change], SinkStats]:
+        """Return what to report; who waits for what is settled is told at once."""
+        self._waiters.ring_settled(self._channel.settled)
+        return self._channel.take_changes(), self._channel.stats()
+
+    def _report(self, changes: list[Change], stats: SinkStats) -> None:
+        """Tell plugins and the log what changed; outside of the lock."""
         for change in changes:
             self._tell(change)
         for line in self._journal.lines(changes, stats, self._clock()):
             log(line)
         for line in self._keeper.take_lines():
             log(f"{self._name}: {line}")
-
-    def _is_settled(self, mark: int) -> bool:
-        return self._channel.settled(mark)
 
     def _tell(self, change: Change) -> None:
         if self._on_change is not None:
@@ -165,9 +153,10 @@ class Driver(Intake):
         """Let everyone know that the sink is released."""
         self._keeper.close()
         self._finished = True
-        self._report()
-        for waiter in list(self._waiters):
-            ring(waiter.bell)
+        with self._locked(_LOCK_PATIENCE):
+            news = self._news()
+        self._report(*news)
+        self._waiters.ring_all()
 
     def _give_up_rest(self) -> None:
         """Save what can be on disk and count the rest. Needs the lock."""
@@ -209,14 +198,14 @@ class Driver(Intake):
                 return False
             mark, given_up = self._channel.mark, self._channel.ledger.given_up
             self._channel.hurry()
-            waiter = self._enlist(mark)
-            settled = self._is_settled(mark)
+            waiter = self._waiters.enlist(mark)
+            settled = self._channel.settled(mark)
         if not settled:
             self._wake()
             waiter.bell.acquire(timeout=self._left(deadline))
-        self._waiters.remove(waiter)
+        self._waiters.leave(waiter)
         with self._locked(_LOCK_PATIENCE):
-            return self._is_settled(mark) and self._channel.ledger.given_up == given_up
+            return self._channel.settled(mark) and self._channel.ledger.given_up == given_up
 
     def begin_close(self, deadline: float) -> None:
         """Refuse events from now on and start to drain, until *deadline*; returns at once."""
@@ -243,24 +232,20 @@ class Driver(Intake):
         self.begin_close(deadline)
         if self._must_not_wait():
             return False
-        waiter = self._enlist(None)
+        waiter = self._waiters.enlist()
         if not self._finished:
             waiter.bell.acquire(timeout=self._left(deadline))
-        self._waiters.remove(waiter)
+        self._waiters.leave(waiter)
         with self._locked(_LOCK_PATIENCE):
             self._give_up_rest()
+            self._keeper.close()
             dropped = self._channel.ledger.dropped
             kept = not (dropped["shutdown_timeout"] or dropped["spooled"])
-        if not self._finished:
-            self._report()
+            news = self._news()
+        if not self._finished:  # the worker hangs: nobody else tells
+            self._report(*news)
         self._part(self._left(deadline))
         return kept
-
-    def _enlist(self, mark: int | None) -> _Waiter:
-        waiter = _Waiter(mark, _thread.allocate_lock())
-        waiter.bell.acquire()
-        self._waiters.append(waiter)
-        return waiter
 
     def _left(self, deadline: float) -> float:
         return min(max(0.0, deadline - self._clock()), _thread.TIMEOUT_MAX)
@@ -285,14 +270,6 @@ class Driver(Intake):
     @abstractmethod
     def _part(self, seconds: float) -> None:
         """See the worker off, if it ends within *seconds*; else leave it to itself."""
-
-
-def ring(bell: _thread.LockType) -> None:
-    """Release *bell*, whoever holds it and however often."""
-    try:
-        bell.release()
-    except RuntimeError:  # it rang already
-        return
 
 
 def log(line: str) -> None:

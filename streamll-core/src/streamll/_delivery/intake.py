@@ -9,7 +9,6 @@ is woken only if it says that it sleeps.
 
 from __future__ import annotations
 
-import _thread
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -17,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.channel import Announce, Channel
+from streamll._delivery.lock import OwnedLock
 from streamll._delivery.reentry import INSIDE, Inside
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class Intake(ABC):
         """Set up everything that belongs to one process."""
         self._channel = Channel(self._settings, self._name, self._announce)
         self._inbox: deque[tuple[Event, bytes | None, float]] = deque()
-        self._lock = _thread.allocate_lock()
-        self._holder = 0  # the thread that holds the lock
+        self._lock = OwnedLock()
         self._asleep = True  # any event is a reason to wake the worker
         self._awaits_full = False  # a full batch is
+        self._worker_waits = False  # the worker wants the lock
         self._nested = False  # the next write may carry events from inside another sink
         self._closing = False
 
@@ -96,17 +96,24 @@ class Intake(ABC):
     def _relieve(self) -> None:
         """Move the inbox into the channel, if nobody else does."""
         lock = self._lock
-        if lock.acquire(False):
-            try:
+        if lock.is_mine:  # we interrupted a frame that does
+            return
+        wanted = False
+        try:
+            if not self._worker_waits and lock.try_acquire():
                 self._pump()
-                wanted = self._awaits_full and self._channel.has_full_batch
-                wanted = wanted or bool(self._channel.waiting.spillway.staged)
-            finally:
-                self._release(lock)
-            if wanted:
-                self._wake()
-        elif len(self._inbox) > _CROWDED:
-            time.sleep(0)
+                wanted = self._has_news()
+            elif len(self._inbox) > _CROWDED:
+                time.sleep(0)  # lets the worker, or whoever holds the lock, run
+        finally:
+            lock.release()
+        if wanted:
+            self._wake()
+
+    def _has_news(self) -> bool:
+        """Whether the worker should know what the pump brought."""
+        full = self._awaits_full and self._channel.has_full_batch
+        return full or bool(self._channel.waiting.spillway.staged)
 
     def _submit_patiently(self, event: Event, body: bytes) -> None:
         """Wait for room, up to `block_timeout`; then hand over as usual, to be counted."""
@@ -122,24 +129,25 @@ class Intake(ABC):
     def _try_offer(self, event: Event, body: bytes) -> bool:
         """Hand *event* to the channel, unless it is full or busy."""
         lock = self._lock
-        if not lock.acquire(False):
+        if lock.is_mine:
             return False
         try:
+            if not lock.try_acquire():
+                return False
             self._pump()
             room = self._channel.waiting.buffer.has_room(len(body))
             if room:
                 self._channel.offer(event, body, self._clock())
             return room
         finally:
-            self._release(lock)
+            lock.release()
 
     def _must_not_wait(self) -> bool:
         """Whether what the caller waits for cannot come while it waits."""
-        return self._holder == _thread.get_ident() or self._on_worker()
+        return self._lock.is_mine or self._on_worker()
 
     def _pump(self) -> None:
         """Move what the inbox holds now into the channel. Needs the lock."""
-        self._holder = _thread.get_ident()
         inbox, channel = self._inbox, self._channel
         try:
             for _ in range(len(inbox)):
@@ -152,22 +160,35 @@ class Intake(ABC):
             channel.recount()
             raise
 
-    def _release(self, lock: _thread.LockType) -> None:
-        self._holder = 0
-        lock.release()
-
     @contextmanager
     def _locked(self, patience: float = -1.0) -> Iterator[bool]:
-        """Hold the lock, inbox pumped; yields False if it did not come free in *patience* s."""
+        """Hold the lock, inbox pumped; yields False if it did not come free in *patience* s.
+
+        Also False, at once, where it never could: in code that interrupted the holder.
+        """
         lock = self._lock
-        held = self._holder != _thread.get_ident() and lock.acquire(timeout=patience)
+        if lock.is_mine:
+            yield False
+            return
         try:
+            held = lock.acquire(patience)
             if held:
                 self._pump()
             yield held
         finally:
-            if held:
-                self._release(lock)
+            lock.release()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold the lock as the worker, inbox pumped.
+
+        Emitting threads stand back: they hold the GIL when the lock comes free, so a worker
+        that merely waited for it would starve while they pump.
+        """
+        self._worker_waits = True
+        with self._locked():
+            self._worker_waits = False
+            yield
 
     @abstractmethod
     def _wake(self) -> None:

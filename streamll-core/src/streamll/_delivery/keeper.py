@@ -30,7 +30,7 @@ class Keeper:
     def __init__(self, settings: DeliverySettings) -> None:
         path = settings.spool
         self._spool = Spool(path, settings.spool_bytes) if path is not None else None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close while `close` writes
         self._troubled = False
         self._full = False
         self._lines: list[str] = []

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.actions import Done, Wait, Write
-from streamll._delivery.driver import Driver, log, ring
+from streamll._delivery.driver import Driver, log
 from streamll._delivery.outcome import Failure, failure_of
 from streamll._delivery.reentry import entering
+from streamll._delivery.waiters import new_bell, ring
 
 if TYPE_CHECKING:
     from streamll.sink import Sink
@@ -28,8 +29,7 @@ class Worker(Driver):
 
     def _start_afresh(self) -> None:
         super()._start_afresh()
-        self._bell = _thread.allocate_lock()
-        self._bell.acquire()
+        self._bell = new_bell()
         self._ident = 0
         self._thread: threading.Thread | None = None
 

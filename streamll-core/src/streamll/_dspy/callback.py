@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import dspy
 from dspy.utils.callback import BaseCallback
 
 from streamll import _runtime
@@ -66,7 +67,7 @@ class Capture(BaseCallback):  # type: ignore[misc]
         self, pipeline: Pipeline, call: Call, call_id: str, instance: Any, inputs: dict[str, Any]
     ) -> None:
         parent = CURRENT.get()
-        if call.is_reported_twice and parent is not None and parent.details is instance:
+        if parent is not None and _is_repeated(parent, call, instance):
             return
         options = options_of(instance) if call.is_module else None
         if parent is None and options is None and not _asked_for(pipeline):
@@ -116,7 +117,9 @@ class Capture(BaseCallback):  # type: ignore[misc]
             opened.span.exit()
 
     def on_module_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
-        self._start("module", call_id, instance, inputs)
+        # Before 3.2, DSPy announces an LM that is not a dspy.LM as a module.
+        kind = "lm" if isinstance(instance, dspy.BaseLM) else "module"
+        self._start(kind, call_id, instance, inputs)
 
     def on_lm_start(self, call_id: str, instance: Any, inputs: dict[str, Any]) -> None:
         self._start("lm", call_id, instance, inputs)
@@ -164,6 +167,11 @@ class Capture(BaseCallback):  # type: ignore[misc]
     on_evaluate_end = on_compile_end = _ended
     on_interpreter_execute_end = on_interpreter_tool_call_end = _ended
     on_interpreter_startup_end = on_interpreter_shutdown_end = _ended
+
+
+def _is_repeated(parent: Span, call: Call, instance: Any) -> bool:
+    """Whether DSPy announces one call twice: a method that an adapter inherits."""
+    return parent.operation == call.operation and parent.details is instance
 
 
 def _asked_for(pipeline: Pipeline) -> bool:

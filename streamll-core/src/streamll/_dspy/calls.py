@@ -109,10 +109,14 @@ def _retrieve_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Dat
     return {"top_k": top_k, **query}
 
 
-def _format_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
+def _format_begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> None:
+    span.details = instance
     # The LM call that follows has the same parent: it reads its adapter and fields there.
+    lm.remember_format(span, instance, _argument(inputs, "signature", 0))
+
+
+def _format_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     signature = _argument(inputs, "signature", 0)
-    lm.remember_format(span, instance, signature)
     return {"adapter": _class_name(instance), "signature": getattr(signature, "signature", None)}
 
 
@@ -124,6 +128,10 @@ def _parse_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     completion = _argument(inputs, "completion", 1)
     told = {"completion": completion} if span.options.include_prompts else {}
     return {"adapter": _class_name(instance), **told}
+
+
+def _parse_begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> None:
+    span.details = instance
 
 
 def _parse_finish(span: Span, details: Any, outputs: Any, error: BaseException | None) -> Data:
@@ -193,10 +201,18 @@ CALLS: Final[Mapping[str, Call]] = {
     ),
     "tool": Call(operation="tool_call", label=_tool_name, start=_tool_start, end=_result),
     "adapter_format": Call(
-        operation="adapter_format", severity="debug", start=_format_start, end=_format_end
+        operation="adapter_format",
+        severity="debug",
+        start=_format_start,
+        begin=_format_begin,
+        end=_format_end,
     ),
     "adapter_parse": Call(
-        operation="adapter_parse", severity="debug", start=_parse_start, finish=_parse_finish
+        operation="adapter_parse",
+        severity="debug",
+        start=_parse_start,
+        begin=_parse_begin,
+        finish=_parse_finish,
     ),
     "evaluate": Call(operation="evaluate", start=_evaluate_start, end=_evaluate_end),
     "compile": Call(operation="compile", start=_compile_start),

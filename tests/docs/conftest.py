@@ -1,0 +1,7 @@
+"""Real servers for the snippets of the guide."""
+
+from __future__ import annotations
+
+from support.brokers import redis_cluster, redis_server, shared_redis
+
+__all__ = ["redis_cluster", "redis_server", "shared_redis"]

@@ -1,0 +1,63 @@
+"""Sentinels: the primary is found by asking them, before and after a failover."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import pytest
+
+from streamll import TransientError
+from streamll.source import Start
+from streamll_redis import RedisSink, RedisSource
+from support.events import batch_of, make_events
+from support.redis_driver import Driver, once, read_all
+from support.truth import Truth
+
+pytestmark = pytest.mark.broker
+
+
+def test_the_primary_is_found_by_its_name(redis_sentinels):
+    """Sink and source need the sentinels' addresses only."""
+    sink = RedisSink(redis_sentinels.url, "named")
+    assert sink.write(batch_of(make_events(20))) is None
+    assert redis_sentinels.primary.run("XLEN", "named") == 20
+    assert len(read_all(redis_sentinels.url, stream_key="named")) == 20
+    sink.close()
+
+
+def test_a_dead_sentinel_costs_nothing(redis_sentinels):
+    """The next one is asked."""
+    dead = "redis+sentinel://127.0.0.1:1," + redis_sentinels.url.split("://")[1]
+    sink = RedisSink(dead, "dead")
+    assert sink.write(batch_of(make_events(1))) is None
+    sink.close()
+
+
+def test_an_unknown_service_is_for_now(redis_sentinels):
+    """A name no sentinel knows may be there soon, and is told."""
+    url = redis_sentinels.url.replace("/main", "/other")
+    with pytest.raises(TransientError, match="other"):
+        RedisSink(url).open()
+
+
+def test_a_failover_leads_to_the_new_primary(redis_sentinels):
+    """Row 30: the primary dies; sink and source find its successor, each event is there once."""
+    sink = RedisSink(redis_sentinels.url, "failing", op_timeout=0.5, maxlen=None)
+    driver = Driver(sink, 3000, pause=0.05)
+    driver.run(once(1000, redis_sentinels.primary.kill))
+    truth = driver.truth(redis_sentinels.replica, "failing")
+    assert driver.errors
+    assert len(truth.acked_lost) <= 100  # confirmed, not yet replicated
+    assert attrs.evolve(truth, acked_lost=frozenset()) == Truth()
+    assert asyncio.run(_first(redis_sentinels.url))
+    sink.close()
+
+
+async def _first(url):
+    source = RedisSource(url, stream_key="failing", start=Start(beginning=True))
+    await source.open()
+    try:
+        return await source.receive(2)
+    finally:
+        await source.close()
