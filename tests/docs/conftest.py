@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from support.brokers import redis_cluster, redis_server, shared_redis
+from support.brokers import broker, certificates, redis_cluster, redis_server, shared_redis
 
-__all__ = ["redis_cluster", "redis_server", "shared_redis"]
+__all__ = ["broker", "certificates", "redis_cluster", "redis_server", "shared_redis"]

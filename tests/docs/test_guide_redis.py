@@ -97,7 +97,7 @@ def test_a_consumer_loop_shows_what_comes(redis_server, loop):
         wait_until(lambda: redis_server.run("INFO", "clients")["blocked_clients"], "the loop")
         streamll.emit("first")
         assert streamll.flush()
-        assert readline() == "Event: custom - first\n"
+        assert readline() == "Event: first - custom\n"
 
 
 def test_the_right_loop_misses_nothing(redis_server):
@@ -109,7 +109,7 @@ def test_the_right_loop_misses_nothing(redis_server):
             streamll.emit(f"n{number}")
         assert streamll.flush()
         lines = [readline() for _ in range(300)]
-    assert lines == [f"Event: custom - n{number}\n" for number in range(300)]
+    assert lines == [f"Event: n{number} - custom\n" for number in range(300)]
 
 
 def test_consume_shows_what_comes(redis_server):
@@ -120,7 +120,7 @@ def test_consume_shows_what_comes(redis_server):
         wait_until(lambda: redis_server.run("INFO", "clients")["blocked_clients"], "the loop")
         streamll.emit("first")
         assert streamll.flush()
-        assert readline() == "Event: custom - first\n"
+        assert readline() == "Event: first - custom\n"
 
 
 def test_the_circuit_breaker_snippet_makes_a_sink():

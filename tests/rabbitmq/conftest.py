@@ -6,33 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.brokers import certificates, require
+from support.brokers import broker, certificates, require
 from support.rabbitmq_probe import Probe, unique
 from support.rabbitmq_server import RabbitMQServer, missing_reason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from support.rabbitmq_server import Certificates
-
-__all__ = ["certificates"]
+__all__ = ["broker", "certificates"]
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Async tests run on asyncio."""
     return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def broker(certificates: Certificates) -> Iterator[RabbitMQServer]:
-    """One broker for all tests that leave it running; each uses names of its own."""
-    require(missing_reason())
-    server = RabbitMQServer(certificates)
-    try:
-        yield server.start()
-    finally:
-        server.close()
 
 
 @pytest.fixture

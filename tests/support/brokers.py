@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.rabbitmq_server import Certificates
+from support import rabbitmq_server
+from support.rabbitmq_server import Certificates, RabbitMQServer
 from support.redis_server import RedisServer, Watched, cluster, missing_reason, watched
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "broker",
     "certificates",
     "redis_cluster",
     "redis_sentinels",
@@ -92,3 +94,14 @@ def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watche
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """A throwaway authority and a certificate for `localhost` only."""
     return Certificates.make(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
+def broker(certificates: Certificates) -> Iterator[RabbitMQServer]:
+    """One RabbitMQ for all tests that leave it running; each uses names of its own."""
+    require(rabbitmq_server.missing_reason())
+    server = RabbitMQServer(certificates)
+    try:
+        yield server.start()
+    finally:
+        server.close()

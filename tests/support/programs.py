@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import dspy
 
-from streamll.testing import ScriptedLM
+from streamll.testing import ScriptedAnswer, ScriptedLM
 
 QA = "question -> answer"
 
@@ -122,6 +122,41 @@ def several(lm: Any) -> Any:
     return dspy.Predict(QA, n=3, temperature=1.0)(question="why?")
 
 
+def _add(a: int, b: int) -> int:
+    return a + b
+
+
+def react(lm: Any) -> Any:
+    return dspy.ReAct(QA, tools=[_add])(question="why?")
+
+
+def react_script() -> Any:
+    step = {"next_thought": "Add.", "next_tool_name": "_add", "next_tool_args": {"a": 1, "b": 2}}
+    last = {"next_thought": "Done.", "next_tool_name": "finish", "next_tool_args": {}}
+    return ScriptedLM([step, last, COT])
+
+
+def best_of(lm: Any) -> Any:
+    reward = lambda args, prediction: len(prediction.answer)  # noqa: E731
+    program = dspy.BestOfN(dspy.Predict(QA), N=3, reward_fn=reward, threshold=99)
+    return program(question="why?")
+
+
+def thinking(lm: Any) -> Any:
+    return lm("hi")
+
+
+def cut_short() -> Any:
+    """An LM whose answers break off in the middle."""
+    return ScriptedLM([ScriptedAnswer(fields=COT, error=ValueError("cut"), error_after=7)] * 9)
+
+
+def thinker() -> Any:
+    """An LM that thinks and calls tools natively."""
+    answer = ScriptedAnswer(reasoning="Hm.", text="yes", tool_calls=[("add", {"a": 1})])
+    return ScriptedLM([answer], supports=["reasoning", "function_calling"])
+
+
 COT = {"reasoning": "Because it is so.", "answer": "forty-two"}
 ANSWER = {"answer": "forty-two \u00e9\U0001f600"}
 
@@ -139,4 +174,8 @@ BATTERY: dict[str, tuple[Callable[[Any], Any], Callable[[], Any], bool]] = {
     "parallel": (parallel, lambda: scripted(ANSWER), False),
     "batch": (batch, lambda: scripted(ANSWER), False),
     "n=3": (several, lambda: scripted(ANSWER), True),
+    "mid-stream exception": (raising, cut_short, True),
+    "react": (react, react_script, True),
+    "best of n": (best_of, lambda: scripted(ANSWER, temperature=1.0), True),
+    "thinking and tools": (thinking, thinker, True),
 }

@@ -12,7 +12,7 @@ import aio_pika
 import attrs
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
-__all__ = ["Probe", "unique"]
+__all__ = ["Probe", "Queues", "unique"]
 
 #: Seconds after which a broker that should answer at once counts as hanging.
 PATIENCE = 20.0
@@ -94,3 +94,42 @@ class Probe:
         """Return how many messages wait in a queue."""
         found = await self.channel.declare_queue(queue, passive=True)
         return int(found.declaration_result.message_count or 0)
+
+
+@attrs.define(eq=False)
+class Queues:
+    """Queues of one exchange for tests without an event loop.
+
+    Attributes:
+        url: of the broker.
+        exchange: durable, topic; created with the first queue.
+    """
+
+    url: str
+    exchange: str
+    _taken: dict[str, list[AbstractIncomingMessage]] = attrs.field(factory=dict)
+
+    def bind(self, key: str = "#") -> str:
+        """Bind a new durable queue and return its name."""
+
+        async def bind() -> str:
+            async with Probe.connected(self.url) as probe:
+                return await probe.bind(self.exchange, key)
+
+        queue = asyncio.run(bind())
+        self._taken[queue] = []
+        return queue
+
+    def messages(self, queue: str) -> list[AbstractIncomingMessage]:
+        """Return all messages that ever were in *queue*, oldest first."""
+
+        async def drain() -> list[AbstractIncomingMessage]:
+            async with Probe.connected(self.url) as probe:
+                return await probe.drain(queue)
+
+        self._taken[queue] += asyncio.run(drain())
+        return self._taken[queue]
+
+    def keys(self, queue: str) -> list[str]:
+        """Return the routing keys of all messages that ever were in *queue*."""
+        return [message.routing_key or "" for message in self.messages(queue)]

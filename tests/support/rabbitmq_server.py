@@ -31,6 +31,7 @@ BOOT_TIMEOUT = 90.0
 USERS: dict[str, tuple[str, str]] = {
     # name: (password, permissions on vhost "/": configure, write and read)
     "guest": ("guest", ".*"),
+    "user": ("pass", ".*"),  # of the options guide
     "audit": ("p@ss/w:rd", ".*"),
     "nobody": ("nothing", "^$"),
     "writer": ("writer", "write-only"),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+
 from streamll._delivery import make_channel
 from streamll._delivery.channel import Channel
 from streamll.events import SCHEMA_VERSION, Batch, Event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from streamll._delivery.backoff import MAX_DELAY, Backoff
 
 
@@ -13,9 +14,7 @@ def test_delays_double() -> None:
     assert [backoff.delay(n) for n in range(5)] == [0.0, 0.1, 0.2, 0.4, 0.8]
 
 
-@given(
-    st.floats(0.001, 1000), st.integers(0, 10**6), st.floats(0, 1, exclude_max=True)
-)
+@given(st.floats(0.001, 1000), st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
 def test_no_delay_leaves_its_bounds(base: float, failures: int, chance: float) -> None:
     """Every delay is between 0 and 30 s, however many failures there were."""
     assert 0 <= Backoff(base, lambda: chance).delay(failures) <= MAX_DELAY

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from core.delivery.doubles import encode, make_event, token
 from hypothesis import given
 from hypothesis import strategies as st
+
+from core.delivery.doubles import encode, make_event, token
 from streamll._delivery.buffer import Buffer
 from streamll._delivery.item import Item, rank_of
 from streamll.events import Event
@@ -98,7 +99,9 @@ def test_only_what_is_old_expires() -> None:
     st.sampled_from(["drop_oldest", "drop_newest", "block", "coalesce"]),
     st.integers(1, 8),
     st.integers(300, 3000),
-    st.lists(st.tuples(st.sampled_from(TYPES), st.integers(0, 400), st.integers(0, 3)), max_size=60),
+    st.lists(
+        st.tuples(st.sampled_from(TYPES), st.integers(0, 400), st.integers(0, 3)), max_size=60
+    ),
 )
 def test_bounds_and_counts_hold_after_every_call(
     overflow: Overflow, size: int, max_bytes: int, script: list[tuple[str, int, int]]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from core.delivery.doubles import encode, is_notice, make_event, make_pure, token
 from streamll._delivery.actions import Done, Wait, Wake, Write
 from streamll._delivery.breaker import State
@@ -283,7 +284,9 @@ def test_reasons_a_sink_invents_are_bounded() -> None:
     """A sink that puts payload into its reasons does not grow the accounting for ever."""
     channel = make_pure(batch_size=1)
     offer(channel, *numbers(1, 200))
-    drain(channel, lambda w: {0: Verdict(Outcome.REJECTED_PERMANENT, f"{w.batch[0].sequence}" * 99)})
+    drain(
+        channel, lambda w: {0: Verdict(Outcome.REJECTED_PERMANENT, f"{w.batch[0].sequence}" * 99)}
+    )
     dropped = channel.stats().dropped
     assert len(dropped) <= 33
     assert all(len(reason) <= 64 for reason in dropped)
@@ -299,7 +302,9 @@ def test_a_poison_event_is_isolated_and_dropped(poison: set[int]) -> None:
     offer(channel, *numbers(1, 120))
 
     def judge(action: Write) -> Failure | None:
-        return TRANSIENT if poison & {e.sequence for e in action.batch if not is_notice(e)} else None
+        return (
+            TRANSIENT if poison & {e.sequence for e in action.batch if not is_notice(e)} else None
+        )
 
     got = drain(channel, judge)
     assert sorted(n for n in got if n) == [n for n in range(1, 121) if n not in poison]
@@ -402,7 +407,9 @@ def test_a_rejected_announcement_is_not_announced() -> None:
     """Announcing the loss of an announcement would never end."""
     channel = make_pure()
     offer(channel, make_event(1))
-    drain(channel, lambda w: dict.fromkeys(range(len(w.batch)), Verdict(Outcome.REJECTED_PERMANENT)))
+    drain(
+        channel, lambda w: dict.fromkeys(range(len(w.batch)), Verdict(Outcome.REJECTED_PERMANENT))
+    )
     stats = channel.stats()
     assert (stats.accepted, stats.dropped) == (2, {"rejected": 2})
 

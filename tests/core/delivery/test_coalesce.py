@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from core.delivery.doubles import encode, make_event, token
-from core.delivery.test_buffer import fill, item, sequences
 from hypothesis import given
 from hypothesis import strategies as st
+
+from core.delivery.doubles import encode, make_event, token
+from core.delivery.test_buffer import fill, item, sequences
 from streamll._delivery.buffer import Buffer
 from streamll.events import Event
 from streamll.settings import MIB

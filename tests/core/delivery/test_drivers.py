@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from core.delivery.doubles import (
     AsyncRecorder,
     Recorder,
@@ -89,7 +90,7 @@ def test_async_sinks_share_one_thread() -> None:
         submit(channel, make_event(1))
     assert all(channel.flush(soon()) for channel in channels)
     assert len(set().union(*(sink.threads for sink in sinks))) == 1
-    assert all([channel.close(soon()) for channel in channels])
+    assert {channel.close(soon()) for channel in channels} == {True}
 
 
 @BOTH
@@ -517,7 +518,7 @@ def test_two_sinks_that_emit_do_not_feed_each_other_for_ever() -> None:
         for channel in channels:
             assert channel.flush(soon())
     assert sum(sink.stats.delivered for sink in sinks) <= 4
-    assert all([channel.close(soon()) for channel in channels])
+    assert {channel.close(soon()) for channel in channels} == {True}
 
 
 @BOTH

@@ -331,6 +331,31 @@ def test_row_45_emit_from_a_signal_handler(kind: str) -> None:
 
 @needs_timers
 @BOTH
+def test_row_45_the_first_event_comes_from_a_signal_handler(kind: str) -> None:
+    """The handler starts the worker while it interrupts the start of other threads."""
+    run(
+        """
+        for _ in range(200):
+            sink, done = kind(), []
+            channel = open_channel(sink)
+
+            def handler(*args):
+                submit(channel, make_event(1))
+                done.append(1)
+
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005)
+            while not done:
+                threading.Thread(target=int).start()
+            assert channel.close(soon())
+            assert sink.sequences == [1]
+        """,
+        kind,
+    )
+
+
+@needs_timers
+@BOTH
 def test_row_45_flush_and_close_from_a_signal_handler(kind: str) -> None:
     """A handler that drains while it interrupts `submit` never deadlocks."""
     run(
@@ -450,22 +475,21 @@ def test_workers_that_cannot_start_cost_events_not_the_program(kind: str) -> Non
     """When the system gives no more threads, events are counted and later ones try again."""
     run(
         """
-        import _thread
-        real = _thread.start_new_thread
+        real = threading.Thread.start
 
         def refuse(*args):
             raise RuntimeError("can't start new thread")
 
         sink = kind()
         channel = open_channel(sink)
-        _thread.start_new_thread = refuse
+        threading.Thread.start = refuse
         submit(channel, make_event(1))
-        _thread.start_new_thread = real
+        threading.Thread.start = real
         submit(channel, make_event(2))
         assert channel.close(soon())
         assert sink.sequences == [1, 2]
 
-        _thread.start_new_thread = refuse
+        threading.Thread.start = refuse
         channel = open_channel(kind())
         submit(channel, make_event(1))
         assert not channel.close(time.monotonic() + 5)

@@ -37,6 +37,8 @@ def test_drops_are_told_when_they_begin_and_once_a_minute() -> None:
 def test_a_flapping_circuit_does_not_flood_the_log() -> None:
     """At most ten lines a minute (S20)."""
     journal = Journal("s")
-    told = [line for n in range(1000) for line in journal.lines([OPENED, CLOSED], SinkStats(), n / 100)]
+    told = [
+        line for n in range(1000) for line in journal.lines([OPENED, CLOSED], SinkStats(), n / 100)
+    ]
     assert len(told) == 10
     assert journal.lines([OPENED], SinkStats(), 61.0)

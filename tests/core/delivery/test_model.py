@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from core.delivery.doubles import announce, encode, is_notice, make_event
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from core.delivery.doubles import announce, encode, is_notice, make_event
 from streamll._delivery.actions import Done, Load, Spill, Wait, Write
 from streamll._delivery.breaker import PROBE_LIMIT, State
 from streamll._delivery.channel import Channel
@@ -226,7 +227,9 @@ class ChannelModel(RuleBasedStateMachine):
         in_flight = channel._in_flight.items if channel._in_flight is not None else []
         assert ledger.in_flight == sum(item.weight for item in in_flight)
         assert ledger.accepted >= self.offered
-        assert min(ledger.queued, ledger.in_flight, ledger.delivered, *ledger.dropped.values(), 0) == 0
+        assert (
+            min(ledger.queued, ledger.in_flight, ledger.delivered, *ledger.dropped.values(), 0) == 0
+        )
 
     def check_the_bounds(self) -> None:
         buffer = self.channel.waiting.buffer

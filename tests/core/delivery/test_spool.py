@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from core.delivery.doubles import (
     PATIENCE,
     AsyncRecorder,
@@ -53,7 +54,9 @@ def refuse(batch: Batch) -> None:
     raise ConnectionRefusedError
 
 
-def outage(path: Path, kind: type[Recorder] = Recorder, *, events: int = 500, **options: Any) -> Any:
+def outage(
+    path: Path, kind: type[Recorder] = Recorder, *, events: int = 500, **options: Any
+) -> Any:
     """Return sink and channel after *events* met a sink that is down."""
     sink = kind(refuse, spool=str(path), **{**DOWN, **options})
     channel = open_channel(sink)

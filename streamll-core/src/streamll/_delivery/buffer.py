@@ -48,6 +48,11 @@ class Buffer:
         self._queues: tuple[deque[Item], ...] = tuple(deque() for _ in RANKS)
         self.count = self.bytes = self.weight = 0
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether half of either bound is used."""
+        return self.count * 2 >= self._size or self.bytes * 2 >= self._max_bytes
+
     def has_room(self, size: int) -> bool:
         """Whether an event of *size* bytes makes nothing give way, or could never be held."""
         fits = self.count < self._size and self.bytes + size <= self._max_bytes
@@ -122,6 +127,8 @@ class Buffer:
         items = [item for queue in self._queues for item in queue]
         self.count, self.bytes = len(items), sum(item.size for item in items)
         self.weight = sum(item.weight for item in items)
+        if self._coalescer is not None:
+            self._coalescer.reset()
 
     def _leave(self, item: Item) -> None:
         self.count -= 1
@@ -161,7 +168,8 @@ class Buffer:
             queue.clear()
         for item in coalescer.compact(items):
             self._queues[item.rank].append(item)
-        self.recount()
+        self.count = sum(map(len, self._queues))
+        self.bytes = sum(item.size for queue in self._queues for item in queue)
 
 
 def _order(item: Item) -> int:

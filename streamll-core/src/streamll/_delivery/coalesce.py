@@ -42,6 +42,10 @@ class Coalescer:
         #: Tokens queued unmerged since the last `compact`: what it may still gain.
         self.loose = 0
 
+    def reset(self) -> None:
+        """Forget all tails: it is not known any more which of them wait."""
+        self._tails.clear()
+
     def note(self, item: Item) -> None:
         """Learn that *item* was queued behind everything else."""
         if item.rank == TOKEN:

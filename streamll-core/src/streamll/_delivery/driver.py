@@ -92,6 +92,7 @@ class Driver(Intake):
             if isinstance(action, Wait):
                 self._awaits_full = action.wake is Wake.FULL
                 self._asleep = action.wake is Wake.ANY
+            self._runnable = not isinstance(action, (Wait, Write))
             news = self._news()
         self._report(*news)
         return action
@@ -112,6 +113,7 @@ class Driver(Intake):
 
     def _woke(self) -> None:
         self._asleep = self._awaits_full = False
+        self._runnable = True
 
     def _nesting(self) -> bool:
         """Return, once, whether this write may carry events from inside another sink."""
@@ -120,6 +122,7 @@ class Driver(Intake):
 
     def _resolve(self, write: Write, result: Failure | Mapping[int, Any] | None) -> None:
         """Tell the channel what an attempt came to."""
+        self._runnable = True
         with self._turn():
             if isinstance(result, Failure):
                 self._channel.failed(write, result, self._clock())
@@ -254,6 +257,7 @@ class Driver(Intake):
 
     def _wake(self) -> None:
         self._asleep = False
+        self._runnable = True
         if self._claim.acquire(False):
             self._launch()
         else:
@@ -261,7 +265,11 @@ class Driver(Intake):
 
     @abstractmethod
     def _launch(self) -> None:
-        """Start the worker without waiting for it and without locks."""
+        """Start the worker.
+
+        The one step of the hot path that waits, once, for the system to start a thread. It is
+        safe where `submit` is: of CPython's own locks it takes only re-entrant ones.
+        """
 
     @abstractmethod
     def _ring(self) -> None:

@@ -60,10 +60,11 @@ class Intake(ABC):
         """Set up everything that belongs to one process."""
         self._channel = Channel(self._settings, self._name, self._announce)
         self._inbox: deque[tuple[Event, bytes | None, float]] = deque()
-        self._lock = OwnedLock()
+        self._lock = OwnedLock.new()
         self._asleep = True  # any event is a reason to wake the worker
         self._awaits_full = False  # a full batch is
         self._worker_waits = False  # the worker wants the lock
+        self._runnable = False  # the worker wants the GIL: it neither sleeps nor writes
         self._nested = False  # the next write may carry events from inside another sink
         self._closing = False
 
@@ -95,25 +96,37 @@ class Intake(ABC):
 
     def _relieve(self) -> None:
         """Move the inbox into the channel, if nobody else does."""
-        lock = self._lock
-        if lock.is_mine:  # we interrupted a frame that does
+        lock, wanted, held = self._lock, False, False
+        if lock.is_mine():  # we interrupted a frame that does
             return
-        wanted = False
         try:
-            if not self._worker_waits and lock.try_acquire():
+            held = not self._worker_waits and lock.acquire(False)
+            if held:
                 self._pump()
                 wanted = self._has_news()
-            elif len(self._inbox) > _CROWDED:
-                time.sleep(0)  # lets the worker, or whoever holds the lock, run
+        except BaseException:
+            self._channel.recount()
+            raise
         finally:
-            lock.release()
+            if held or lock.is_mine():
+                lock.release()
         if wanted:
             self._wake()
+        elif self._is_crowded():
+            time.sleep(0)
 
     def _has_news(self) -> bool:
         """Whether the worker should know what the pump brought."""
         full = self._awaits_full and self._channel.has_full_batch
         return full or bool(self._channel.waiting.spillway.staged)
+
+    def _is_crowded(self) -> bool:
+        """Whether to give way to a worker, or holder of the lock, that only lacks the GIL.
+
+        Among many busy threads it else gets too few turns to keep up.
+        """
+        behind = self._runnable and self._channel.waiting.buffer.is_half_full
+        return behind or len(self._inbox) > _CROWDED
 
     def _submit_patiently(self, event: Event, body: bytes) -> None:
         """Wait for room, up to `block_timeout`; then hand over as usual, to be counted."""
@@ -128,55 +141,63 @@ class Intake(ABC):
 
     def _try_offer(self, event: Event, body: bytes) -> bool:
         """Hand *event* to the channel, unless it is full or busy."""
-        lock = self._lock
-        if lock.is_mine:
+        lock, held = self._lock, False
+        if lock.is_mine():
             return False
         try:
-            if not lock.try_acquire():
-                return False
-            self._pump()
-            room = self._channel.waiting.buffer.has_room(len(body))
-            if room:
-                self._channel.offer(event, body, self._clock())
-            return room
+            held = lock.acquire(False)
+            return held and self._offer_if_room(event, body)
+        except BaseException:
+            self._channel.recount()
+            raise
         finally:
-            lock.release()
+            if held or lock.is_mine():
+                lock.release()
+
+    def _offer_if_room(self, event: Event, body: bytes) -> bool:
+        self._pump()
+        room = self._channel.waiting.buffer.has_room(len(body))
+        if room:
+            self._channel.offer(event, body, self._clock())
+        return room
 
     def _must_not_wait(self) -> bool:
         """Whether what the caller waits for cannot come while it waits."""
-        return self._lock.is_mine or self._on_worker()
+        return self._lock.is_mine() or self._on_worker()
 
     def _pump(self) -> None:
         """Move what the inbox holds now into the channel. Needs the lock."""
         inbox, channel = self._inbox, self._channel
-        try:
-            for _ in range(len(inbox)):
-                event, body, now = inbox.popleft()
-                if body is None:
-                    channel.refuse(event, "reentrant")
-                else:
-                    channel.offer(event, body, now)
-        except BaseException:  # e.g. Ctrl-C between two counts
-            channel.recount()
-            raise
+        for _ in range(len(inbox)):
+            event, body, now = inbox.popleft()
+            if body is None:
+                channel.refuse(event, "reentrant")
+            else:
+                channel.offer(event, body, now)
 
     @contextmanager
     def _locked(self, patience: float = -1.0) -> Iterator[bool]:
         """Hold the lock, inbox pumped; yields False if it did not come free in *patience* s.
 
-        Also False, at once, where it never could: in code that interrupted the holder.
+        Also False, at once, where it never could: in code that interrupted the holder. What
+        ends the block by exception, e.g. Ctrl-C between two counts, leaves the ledger balanced.
         """
-        lock = self._lock
-        if lock.is_mine:
+        lock, held = self._lock, False
+        if lock.is_mine():
             yield False
             return
         try:
-            held = lock.acquire(patience)
+            held = lock.acquire(timeout=patience)
             if held:
                 self._pump()
             yield held
+        except BaseException:
+            if held:
+                self._channel.recount()
+            raise
         finally:
-            lock.release()
+            if held or lock.is_mine():
+                lock.release()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

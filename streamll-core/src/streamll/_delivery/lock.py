@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
+
+import attrs
 
 __all__ = ["OwnedLock"]
 
 
+@attrs.frozen
 class OwnedLock:
-    """Not re-entrant, but a signal handler or destructor can tell that it must not wait.
+    """To be acquired only where `is_mine` is false: then waiting for it cannot deadlock.
 
     Built on the interpreter's RLock because that records its owner in the same uninterruptible
     step in which it is acquired: a note of our own would come one bytecode too late for a
-    signal handler that runs in between.
+    signal handler that runs in between. The three attributes are its own C functions, because
+    Ctrl-C may strike at the start of any Python function, but not between two bytecodes that
+    call none::
+
+        held = False
+        try:
+            held = lock.acquire(False)
+            ...
+        finally:
+            if held or lock.is_mine():  # the latter: struck right after acquiring
+                lock.release()
     """
 
-    def __init__(self) -> None:
-        self._lock: Any = threading.RLock()
+    acquire: Callable[..., bool]
+    release: Callable[[], None]
+    is_mine: Callable[[], bool]
 
-    @property
-    def is_mine(self) -> bool:
-        """Whether the running thread holds it, perhaps in a frame that this code interrupted."""
-        return bool(self._lock._is_owned())
-
-    def try_acquire(self) -> bool:
-        """Acquire it if that takes no waiting. The caller checked `is_mine` first."""
-        return bool(self._lock.acquire(blocking=False))
-
-    def acquire(self, patience: float = -1.0) -> bool:
-        """Acquire it within *patience* seconds (-1: any time); False if it did not come free."""
-        return bool(self._lock.acquire(timeout=patience))
-
-    def release(self) -> None:
-        """Release it if the running thread holds it.
-
-        Belongs into a ``finally`` around the acquiring call itself, so that Ctrl-C between
-        the call and the next bytecode cannot leave it locked.
-        """
-        if self.is_mine:
-            self._lock.release()
+    @classmethod
+    def new(cls) -> OwnedLock:
+        """Return a lock that nobody holds."""
+        lock: Any = threading.RLock()
+        return cls(lock.acquire, lock.release, lock._is_owned)

@@ -57,7 +57,7 @@ class _Loop:
 
     def _start_thread(self) -> bool:
         try:
-            _thread.start_new_thread(self._bootstrap, ())
+            threading.Thread(target=self._run, name="streamll-loop", daemon=True).start()
         except RuntimeError:  # no more threads, or the interpreter is leaving
             self._claim.release()
             return False
@@ -74,12 +74,6 @@ class _Loop:
         task = asyncio.get_running_loop().create_task(run)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _bootstrap(self) -> None:
-        try:
-            threading.Thread(target=self._run, name="streamll-loop", daemon=True).start()
-        except RuntimeError:
-            self._claim.release()
 
     def _run(self) -> None:
         self._thread = threading.current_thread()

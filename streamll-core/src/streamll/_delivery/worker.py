@@ -34,18 +34,11 @@ class Worker(Driver):
         self._thread: threading.Thread | None = None
 
     def _launch(self) -> None:
-        # Thread.start takes locks that the code we interrupt may hold, and waits for the
-        # thread; a raw thread does neither, so it starts the real one.
-        try:
-            _thread.start_new_thread(self._bootstrap, ())
-        except RuntimeError:  # no more threads, or the interpreter is leaving
-            self._could_not_start()
-
-    def _bootstrap(self) -> None:
         name = f"streamll-{self._name}"
+        thread = threading.Thread(target=self._run, args=(self._claim,), name=name, daemon=True)
         try:
-            threading.Thread(target=self._run, args=(self._claim,), name=name, daemon=True).start()
-        except RuntimeError:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is leaving
             self._could_not_start()
 
     def _could_not_start(self) -> None:
