@@ -35,8 +35,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from streamll.events import Batch, Event
 from streamll_rabbitmq import RabbitMQSink
+from streamll_rabbitmq._address import Address
 from streamll_rabbitmq._codec import Codec, Message
-from streamll_rabbitmq._settings import Address, RabbitMQSettings
+from streamll_rabbitmq._settings import RabbitMQSettings
 from streamll_rabbitmq._writer import Framer
 from support.rabbitmq_server import RabbitMQServer, missing_reason
 

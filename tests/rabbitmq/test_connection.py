@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streamll_rabbitmq import RabbitMQSink
+from streamll_rabbitmq._address import Address
 from streamll_rabbitmq._connection import Link
-from streamll_rabbitmq._settings import Address, RabbitMQSettings
+from streamll_rabbitmq._settings import RabbitMQSettings
 from support.events import batch_of, make_events
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ import aiormq.exceptions as amqp
 import pytest
 
 from streamll import OutcomeUnknown, PermanentError, TransientError
+from streamll_rabbitmq._address import Address
 from streamll_rabbitmq._errors import learnt_size, of_connecting, of_publishing, refuses_writes
-from streamll_rabbitmq._settings import Address, RabbitMQSettings
+from streamll_rabbitmq._settings import RabbitMQSettings
 
 ADDRESS = Address(host="rabbit", vhost="sales", username="CANARY", password="CANARY")
 SETTINGS = RabbitMQSettings(addresses=(ADDRESS,), exchange="ai_events")

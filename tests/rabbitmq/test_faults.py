@@ -85,6 +85,7 @@ async def down(proxy: TcpProxy, attribute: str, seconds: float) -> None:
     setattr(proxy, attribute, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classic", "quorum"])
 async def test_row_3_a_killed_broker_keeps_what_it_confirmed(
     start_broker: Start, kind: str
@@ -106,6 +107,7 @@ async def test_row_3_a_killed_broker_keeps_what_it_confirmed(
         producer.check(await probe.bodies(queue))
 
 
+@pytest.mark.slow
 async def test_row_6_a_frozen_broker_is_unknown_and_later_settles_without_a_copy(
     start_broker: Start,
 ) -> None:
@@ -128,6 +130,7 @@ async def test_row_6_a_frozen_broker_is_unknown_and_later_settles_without_a_copy
         await producer.sink.close()
 
 
+@pytest.mark.slow
 async def test_row_6_a_broker_frozen_for_good_is_given_up_by_heartbeat(
     start_broker: Start,
 ) -> None:
@@ -150,6 +153,7 @@ async def test_row_6_a_broker_frozen_for_good_is_given_up_by_heartbeat(
     await producer.sink.close()
 
 
+@pytest.mark.slow
 async def test_row_7_connecting_to_a_frozen_broker_is_bounded(start_broker: Start) -> None:
     """The kernel still accepts; nobody answers."""
     broker = start_broker()
@@ -268,6 +272,7 @@ async def test_row_39_a_name_is_resolved_once_when_it_cannot_be_again(
     await sink.close()
 
 
+@pytest.mark.slow
 async def test_row_14_a_blocked_publisher_waits_no_longer_than_it_says(
     start_broker: Start,
 ) -> None:
@@ -294,6 +299,7 @@ async def test_row_14_a_blocked_publisher_waits_no_longer_than_it_says(
         await sink.close()
 
 
+@pytest.mark.slow
 async def test_row_14_a_connection_made_during_the_alarm_does_not_hang(
     start_broker: Start,
 ) -> None:
@@ -434,6 +440,7 @@ async def test_the_next_node_takes_over(
     silent.close()
 
 
+@pytest.mark.slow
 async def test_close_is_bounded_while_the_broker_is_frozen(start_broker: Start) -> None:
     """Row 38: a second, whatever the broker does."""
     broker = start_broker()

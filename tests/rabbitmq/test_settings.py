@@ -6,7 +6,7 @@ import pytest
 
 from streamll import ConfigurationError
 from streamll_rabbitmq import RabbitMQSink
-from streamll_rabbitmq._settings import Address
+from streamll_rabbitmq._address import Address
 
 
 def test_the_sink_needs_no_argument() -> None:

@@ -10,8 +10,9 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
+from streamll_rabbitmq._address import Address
 from streamll_rabbitmq._codec import Codec
-from streamll_rabbitmq._settings import Address, RabbitMQSettings
+from streamll_rabbitmq._settings import RabbitMQSettings
 from streamll_rabbitmq._writer import Framer, _chunks
 from support.events import make_event
 

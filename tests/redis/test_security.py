@@ -9,7 +9,8 @@ import traceback
 import pytest
 
 from streamll import DeliveryError, PermanentError, TransientError
-from streamll_redis import RedisSink
+from streamll.source import Start
+from streamll_redis import RedisSink, RedisSource
 from support.events import batch_of, make_event, make_events
 
 pytestmark = pytest.mark.broker
@@ -69,6 +70,36 @@ def test_a_user_with_few_rights_is_enough(start_redis, rules):
         assert sink.write(batch_of(make_events(200))) is None
     assert server.run("XLEN", "streamll_events") == 600
     sink.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("group", "rules"),
+    [
+        (None, "~streamll_events +xread +xrevrange"),
+        ("g", "~streamll_events ~streamll_events:dead +xreadgroup +xgroup|create +xack +xpending "
+              "+xclaim +xadd +multi +exec"),
+    ],
+)  # fmt: skip
+async def test_a_reader_with_few_rights_is_enough(start_redis, group, rules):
+    """What the README lists is what reading takes, retry and dead letters included."""
+    server = start_redis()
+    server.run("ACL", "SETUSER", "app", "on", ">pw", *rules.split())
+    sink = RedisSink(server.url)
+    sink.write(batch_of(make_events(3)))
+    sink.close()
+    start = Start(beginning=True)
+    source = RedisSource(
+        f"redis://app:pw@127.0.0.1:{server.port}", group=group, start=start, reclaim_after=0.1
+    )
+    await source.open()
+    first, second, third = await source.receive(2)
+    if group:
+        await source.ack([first])
+        await source.dead_letter(second, "test")
+        await source.retry(third, 0.05)
+        assert [message.attempts for message in await source.receive(2)] == [2]
+    await source.close()
 
 
 def test_scripts_refused_is_said_once(start_redis, caplog):

@@ -12,6 +12,8 @@ Importing streamll imports neither dspy nor a plugin, and starts no thread. Obse
 blocks the program, never fails it and never changes what it does.
 """
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from streamll._config import (
@@ -24,8 +26,6 @@ from streamll._config import (
     shutdown,
 )
 from streamll._instrument import instrument
-from streamll._stream import stream
-from streamll._tokens import OutputFields, Parser, Piece
 from streamll._tracing import bound, context, emit, set_context, trace
 from streamll.errors import (
     ConfigurationError,
@@ -41,7 +41,13 @@ from streamll.events import SCHEMA_VERSION, Batch, Event
 from streamll.hookspecs import hookimpl
 from streamll.settings import DeliverySettings, reject_unknown
 from streamll.sink import AsyncSink, Report, Sink, SinkStats, Verdict
+from streamll.source import Message, Source, Start
 from streamll.templates import Template
+
+if _TYPE_CHECKING:
+    from streamll._stream import Stream, stream
+    from streamll._tokens import OutputFields, Parser, Piece
+    from streamll.consuming import EventConsumer, EventStream, ReadStats, consume
 
 __all__ = [  # noqa: RUF022 - grouped by use
     # Configure
@@ -53,6 +59,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "plugins",
     "shutdown",
     # Capture
+    "Stream",
     "instrument",
     "stream",
     # Your own events
@@ -65,6 +72,14 @@ __all__ = [  # noqa: RUF022 - grouped by use
     "SCHEMA_VERSION",
     "Batch",
     "Event",
+    # Read events back
+    "EventConsumer",
+    "EventStream",
+    "Message",
+    "ReadStats",
+    "Source",
+    "Start",
+    "consume",
     # Sinks and plugins
     "AsyncSink",
     "DeliverySettings",
@@ -90,7 +105,23 @@ __all__ = [  # noqa: RUF022 - grouped by use
 ]
 
 
+#: Resolved when asked for: what these need (asyncio, XML) would double the time of the import.
+_LAZY = {
+    "EventConsumer": "streamll.consuming",
+    "EventStream": "streamll.consuming",
+    "OutputFields": "streamll._tokens",
+    "Parser": "streamll._tokens",
+    "Piece": "streamll._tokens",
+    "ReadStats": "streamll.consuming",
+    "Stream": "streamll._stream",
+    "consume": "streamll.consuming",
+    "stream": "streamll._stream",
+}
+
+
 def __getattr__(name: str) -> _Any:
+    if name in _LAZY:
+        return getattr(_import_module(_LAZY[name]), name)
     # Reading the version takes importlib.metadata, half of what importing streamll costs.
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415

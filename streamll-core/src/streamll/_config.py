@@ -30,7 +30,15 @@ from streamll.privacy import Scrubber
 from streamll.settings import reject_unknown
 from streamll.sink import AsyncSink, Sink
 
-__all__ = ["Configuration", "configure", "drain_on_sigterm", "flush", "get_sinks", "plugins", "shutdown"]
+__all__ = [
+    "Configuration",
+    "configure",
+    "drain_on_sigterm",
+    "flush",
+    "get_sinks",
+    "plugins",
+    "shutdown",
+]
 
 logger = logging.getLogger("streamll")
 

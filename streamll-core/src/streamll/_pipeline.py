@@ -27,7 +27,7 @@ from streamll._spans import CONTEXT, LISTENER, Execution, Span
 from streamll.encoding import Limits, encode, snapshot
 from streamll.events import SCHEMA_VERSION, Event
 from streamll.patterns import Patterns
-from streamll.privacy import Scrubber, StreamScrubber, mask_values
+from streamll.privacy import Scrubber, StreamScrubber
 
 __all__ = ["Pipeline", "Route", "Source"]
 
@@ -37,6 +37,8 @@ SEVERITIES: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3}
 
 Processor = Callable[[Event], Event | None]
 Observer = Callable[[Event], Any]
+_now = datetime.now
+
 #: The empty payload is shared: nobody mutates an event's data.
 _EMPTY: Final[Mapping[str, Any]] = {}
 _URLS_ONLY: Final = Scrubber()
@@ -163,29 +165,31 @@ class Pipeline:
         if not trusted:
             data, truncated, redacted = snapshot(data, self.limits)
         filtered = bool(self.processors) or self.scrubber is not None
+        parent = span.parent
+        # By position: twenty keywords would take longer than all the rest (0.9 of 3 us).
         event = Event(
-            event_id=_ids.event_id(),
-            event_type=event_type,
-            operation=span.operation,
-            timestamp=datetime.now(UTC),
-            sequence=0 if filtered else execution.next_sequence(),
-            execution_id=execution.execution_id,
-            trace_id=execution.trace_id,
-            span_id=span.span_id,
-            severity=severity,
-            data=data,
-            schema_version=SCHEMA_VERSION,
-            parent_span_id=span.parent.span_id if span.parent else None,
-            module_name=span.module_name,
-            module_path=span.module_path,
-            name=span.name,
-            duration_ms=duration_ms,
-            source=self._source,
-            context=mask_values(CONTEXT.get()),
-            tags=self.tags + tags if tags else self.tags,
-            redacted=redacted,
-            truncated=truncated or None,
-            sampled_rate=execution.sampled_rate,
+            _ids.event_id(),
+            event_type,
+            span.operation,
+            _now(UTC),
+            0 if filtered else execution.next_sequence(),
+            execution.execution_id,
+            execution.trace_id,
+            span.span_id,
+            severity,
+            data,
+            SCHEMA_VERSION,
+            None if parent is None else parent.span_id,
+            span.module_name,
+            span.module_path,
+            span.name,
+            duration_ms,
+            self._source,
+            CONTEXT.get(),
+            self.tags + tags if tags else self.tags,
+            redacted,
+            truncated or None,
+            execution.sampled_rate,
         )
         if filtered:
             processed = self._process(event, trusted)

@@ -14,6 +14,7 @@ from streamll import _runtime
 from streamll._outcome import closing
 from streamll._spans import CONTEXT, CURRENT, LISTENER, Execution, Span
 from streamll._stop import STOP
+from streamll.privacy import mask_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +136,7 @@ def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in fields.items():
         if not isinstance(value, _SCALARS):
             raise TypeError(f"context value {key!r} must be a scalar, not {type(value).__name__}")
-    return {**(CONTEXT.get() or {}), **fields}
+    return {**(CONTEXT.get() or {}), **mask_values(fields)}
 
 
 @contextmanager

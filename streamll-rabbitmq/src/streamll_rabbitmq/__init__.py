@@ -1,4 +1,4 @@
-"""RabbitMQ for streamll: `RabbitMQSink`.
+"""RabbitMQ for streamll: `RabbitMQSink`, `RabbitMQSource`, `RabbitMQTopology`.
 
 Names are resolved when asked for: the plugin is discovered without importing a client library.
 """
@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from streamll_rabbitmq._settings import RabbitMQSettings
     from streamll_rabbitmq._sink import RabbitMQSink
+    from streamll_rabbitmq._source import RabbitMQSource
+    from streamll_rabbitmq._topology import RabbitMQQueue, RabbitMQTopology
 
-__all__ = ["RabbitMQSettings", "RabbitMQSink"]
+__all__ = [
+    "RabbitMQQueue",
+    "RabbitMQSettings",
+    "RabbitMQSink",
+    "RabbitMQSource",
+    "RabbitMQTopology",
+]
 
 _HOMES: Final = {
+    "RabbitMQQueue": "streamll_rabbitmq._topology",
     "RabbitMQSettings": "streamll_rabbitmq._settings",
     "RabbitMQSink": "streamll_rabbitmq._sink",
+    "RabbitMQSource": "streamll_rabbitmq._source",
+    "RabbitMQTopology": "streamll_rabbitmq._topology",
 }
 
 

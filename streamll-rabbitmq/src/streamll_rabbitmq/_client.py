@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from pamqp.common import FieldTable
 
-    from streamll_rabbitmq._settings import Address, RabbitMQSettings
+    from streamll_rabbitmq._access import Access
+    from streamll_rabbitmq._address import Address
 
 __all__ = ["BrokerConnection", "Stream", "without_client_log"]
 
@@ -73,7 +74,7 @@ class _Peek:
 class BrokerConnection(Connection):
     """aiormq's connection; `str` and `repr` show neither user nor password."""
 
-    def __init__(self, address: Address, stream: Stream, settings: RabbitMQSettings) -> None:
+    def __init__(self, address: Address, stream: Stream, settings: Access) -> None:
         user, password = settings.login(address)
         url = URL.build(
             scheme="amqp",

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from streamll_rabbitmq._settings import SHORT_STRING
+from streamll_rabbitmq._access import SHORT_STRING
 
 if TYPE_CHECKING:
     from streamll.events import Event

@@ -20,9 +20,18 @@ import aiormq.exceptions as amqp
 from streamll import DeliveryError, OutcomeUnknown, PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from streamll_rabbitmq._settings import Address, RabbitMQSettings
+    from streamll_rabbitmq._access import Access
+    from streamll_rabbitmq._address import Address
 
-__all__ = ["describe", "learnt_size", "of_connecting", "of_publishing", "refuses_writes"]
+__all__ = [
+    "describe",
+    "learnt_size",
+    "of_connecting",
+    "of_publishing",
+    "of_reading",
+    "refuses_writes",
+    "reply_of",
+]
 
 _MAX_SIZE: Final = re.compile(r"larger than (?:configured )?max size (\d+)")
 
@@ -50,7 +59,7 @@ def reply_of(error: BaseException) -> tuple[int, str]:
     return 0, ""
 
 
-def of_connecting(error: Exception, address: Address, settings: RabbitMQSettings) -> DeliveryError:
+def of_connecting(error: Exception, address: Address, settings: Access) -> DeliveryError:
     """Sort an error of connecting and declaring: no event has left, so the outcome is known."""
     if isinstance(error, DeliveryError):
         return error
@@ -63,6 +72,16 @@ def of_connecting(error: Exception, address: Address, settings: RabbitMQSettings
     if code in _REFUSED:
         return PermanentError(f"{where}: {_refusal(code, text, settings)} ({code})")
     return TransientError(f"cannot connect to {where}: {describe(error)}")
+
+
+def of_reading(error: BaseException | None, address: Address, settings: Access) -> DeliveryError:
+    """Sort the end of a connection or channel that was read from; None: it was cancelled."""
+    code, text = (0, "") if error is None else reply_of(error)
+    where = f"RabbitMQ at {address}"
+    if code in _REFUSED:
+        return PermanentError(f"{where}: {_refusal(code, text, settings)} ({code})")
+    what = "the queue was deleted or moved" if error is None else describe(error)
+    return TransientError(f"lost {where}: {what}")
 
 
 def of_publishing(
@@ -88,8 +107,8 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__} {code}" if code else type(error).__name__
 
 
-def _refusal(code: int, text: str, settings: RabbitMQSettings) -> str:
-    where = f"exchange {settings.exchange!r} in virtual host {settings.vhost!r}"
+def _refusal(code: int, text: str, settings: Access) -> str:
+    where = f"{settings.target} in virtual host {settings.vhost!r}"
     match code:
         case 530:
             return f"virtual host {settings.vhost!r} does not exist or refuses this user"

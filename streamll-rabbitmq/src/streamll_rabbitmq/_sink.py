@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from streamll import AsyncSink
+from streamll_rabbitmq._address import DEFAULT_URL
 from streamll_rabbitmq._codec import Codec
 from streamll_rabbitmq._connection import Link
 from streamll_rabbitmq._errors import (
@@ -15,7 +16,7 @@ from streamll_rabbitmq._errors import (
     of_publishing,
     refuses_writes,
 )
-from streamll_rabbitmq._settings import DEFAULT_URL, MIB, Address, RabbitMQSettings
+from streamll_rabbitmq._settings import MIB, RabbitMQSettings
 from streamll_rabbitmq._verdicts import is_failure, verdicts
 from streamll_rabbitmq._writer import publish
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from streamll import Batch, DeliveryError, Report
     from streamll_rabbitmq._client import BrokerConnection
+    from streamll_rabbitmq._topology import RabbitMQTopology
     from streamll_rabbitmq._window import Answer
     from streamll_rabbitmq._writer import ConfirmChannel
 
@@ -55,6 +57,7 @@ class RabbitMQSink(AsyncSink):
             delivered: for an exchange where queues only pick what they need.
         declare: create the exchange; False only checks that it is there.
         alternate_exchange: a fanout exchange for what no queue takes; created with the other.
+        topology: queues to create and bind whenever the sink connects.
         app_id: the AMQP app_id of the messages, and the name of the connection.
         confirm_window: events that may be on their way without a confirm.
         max_message_size: bytes; a larger event is dropped as "oversize". 16 MiB is the limit
@@ -75,6 +78,10 @@ class RabbitMQSink(AsyncSink):
     url_parameter: ClassVar[str] = "amqp_url"
     #: A write is one round trip to the broker's disk: a larger batch than usual pays.
     delivery_defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 4096}
+    #: What belongs into code, not into URLs.
+    code_only: ClassVar[frozenset[str]] = frozenset(
+        {"password", "ssl_context", "topology", "username"}
+    )
 
     def __init__(
         self,
@@ -86,6 +93,7 @@ class RabbitMQSink(AsyncSink):
         mandatory: bool = True,
         declare: bool = True,
         alternate_exchange: str | None = None,
+        topology: RabbitMQTopology | None = None,
         app_id: str = "streamll",
         confirm_window: int = 4096,
         max_message_size: int = 16 * MIB,
@@ -100,14 +108,15 @@ class RabbitMQSink(AsyncSink):
         **delivery: Any,
     ) -> None:
         super().__init__(**delivery)
-        self.settings = RabbitMQSettings(
-            addresses=Address.parse_all(amqp_url),
+        self.settings = RabbitMQSettings.of(
+            amqp_url,
             exchange=exchange,
             routing_key=routing_key,
             durable=durable,
             mandatory=mandatory,
             declare=declare,
             alternate_exchange=alternate_exchange,
+            topology=topology,
             app_id=app_id,
             confirm_window=confirm_window,
             max_message_size=max_message_size,
@@ -136,7 +145,7 @@ class RabbitMQSink(AsyncSink):
         return self._link.connection
 
     async def open(self) -> None:
-        """Connect, log in and declare the exchange.
+        """Connect, log in and declare the exchange, and the topology if there is one.
 
         Raises:
             TransientError, PermanentError: when that is not possible.

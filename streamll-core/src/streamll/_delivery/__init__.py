@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from streamll._delivery.channel import Announce
 from streamll._delivery.driver import Driver as Channel
 from streamll._delivery.driver import OnChange
-from streamll._delivery.loop import LoopWorker
 from streamll._delivery.worker import Worker
 from streamll.sink import AsyncSink, Sink
 
@@ -35,9 +34,17 @@ def make_channel(
         clock: monotonic seconds, also of the deadlines of `flush` and `close`.
         on_change: called as (sink, old, new) from the worker when the circuit changes.
     """
-    kind: type[Channel] = LoopWorker if isinstance(sink, AsyncSink) else Worker
-    channel = kind(sink, clock=clock, announce=announce, on_change=on_change)
+    channel = _kind(sink)(sink, clock=clock, announce=announce, on_change=on_change)
     sink._channel = channel
     if sink.delivery.spool is not None and Path(sink.delivery.spool).exists():
         channel.start()
     return channel
+
+
+def _kind(sink: Sink | AsyncSink) -> type[Channel]:
+    if isinstance(sink, AsyncSink):
+        # Here, not above: asyncio takes long to import, and only async sinks need it.
+        from streamll._delivery.loop import LoopWorker  # noqa: PLC0415
+
+        return LoopWorker
+    return Worker

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.actions import Action, Load, Spill, Wait, Wake, Write
-from streamll._delivery.intake import Intake
+from streamll._delivery.intake import PUMP_AT, Intake
 from streamll._delivery.journal import Journal
 from streamll._delivery.keeper import Keeper
+from streamll._delivery.lock import OwnedLock
 from streamll._delivery.outcome import Failure
 from streamll._delivery.waiters import Waiters
 
@@ -58,6 +59,7 @@ class Driver(Intake):
         self._journal = Journal(self._name)
         self._keeper = Keeper(self._settings)
         self._claim = _thread.allocate_lock()  # taken by whoever starts the worker
+        self._launching = OwnedLock.new()  # held while it is started
         self._opened = False
         self._finished = False
         self._close_by = float("inf")
@@ -77,9 +79,12 @@ class Driver(Intake):
         while isinstance(action, (Spill, Load)):
             self._visit_disk(action)
             action = self._next()
-        if isinstance(action, Wait) and self._asleep and self._inbox:
+        if isinstance(action, Wait) and self._must_look_again():
             return Wait(0.0, Wake.ANY)  # submitted before we said that we sleep
         return action
+
+    def _must_look_again(self) -> bool:
+        return len(self._inbox) >= (1 if self._asleep else self._pump_at)
 
     def _next(self) -> Action:
         """Ask the channel; when the answer is `Wait`, `submit` learns when to wake us."""
@@ -92,6 +97,7 @@ class Driver(Intake):
             if isinstance(action, Wait):
                 self._awaits_full = action.wake is Wake.FULL
                 self._asleep = action.wake is Wake.ANY
+                self._set_threshold()
             self._runnable = not isinstance(action, (Wait, Write))
             news = self._news()
         self._report(*news)
@@ -114,6 +120,7 @@ class Driver(Intake):
     def _woke(self) -> None:
         self._asleep = self._awaits_full = False
         self._runnable = True
+        self._pump_at = PUMP_AT
 
     def _nesting(self) -> bool:
         """Return, once, whether this write may carry events from inside another sink."""
@@ -258,10 +265,23 @@ class Driver(Intake):
     def _wake(self) -> None:
         self._asleep = False
         self._runnable = True
-        if self._claim.acquire(False):
-            self._launch()
-        else:
+        if self._claim.locked():
             self._ring()
+        else:
+            self._try_launch()
+
+    def _try_launch(self) -> None:
+        held = False
+        try:
+            held = self._launching.acquire(False)
+            if held and self._claim.acquire(False):
+                self._launch()
+        finally:
+            if held:
+                self._launching.release()
+
+    def _detains_worker(self) -> bool:
+        return self._launching.is_mine() or self._is_worker()
 
     @abstractmethod
     def _launch(self) -> None:
@@ -274,6 +294,10 @@ class Driver(Intake):
     @abstractmethod
     def _ring(self) -> None:
         """Wake the worker if it sleeps; harmless if not."""
+
+    @abstractmethod
+    def _is_worker(self) -> bool:
+        """Whether the caller runs where the worker runs."""
 
     @abstractmethod
     def _part(self, seconds: float) -> None:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from streamll.events import Event
     from streamll.sink import AsyncSink, Sink
 
-__all__ = ["Intake"]
+__all__ = ["PUMP_AT", "Intake"]
 
 #: Inbox length at which an emitting thread moves the inbox itself. Long enough to make the
 #: lock negligible, short enough to cost an unlucky emit well under a millisecond.
-_PUMP_AT: Final = 256
+PUMP_AT: Final = 256
 #: Inbox length at which emitters give way to the holder of the lock, who may be waiting for
 #: the GIL: with many busy threads the inbox would else grow for as long as that takes.
 _CROWDED: Final = 8_192
@@ -53,7 +53,6 @@ class Intake(ABC):
         self._announce = announce
         self._settings = sink.delivery
         self._blocking = self._settings.overflow == "block"
-        self._pump_at = min(_PUMP_AT, self._settings.batch_size, self._settings.buffer_size)
         self._start_afresh()
 
     def _start_afresh(self) -> None:
@@ -63,6 +62,7 @@ class Intake(ABC):
         self._lock = OwnedLock.new()
         self._asleep = True  # any event is a reason to wake the worker
         self._awaits_full = False  # a full batch is
+        self._pump_at = PUMP_AT
         self._worker_waits = False  # the worker wants the lock
         self._runnable = False  # the worker wants the GIL: it neither sleeps nor writes
         self._nested = False  # the next write may carry events from inside another sink
@@ -117,8 +117,14 @@ class Intake(ABC):
 
     def _has_news(self) -> bool:
         """Whether the worker should know what the pump brought."""
+        self._set_threshold()
         full = self._awaits_full and self._channel.has_full_batch
         return full or bool(self._channel.waiting.spillway.staged)
+
+    def _set_threshold(self) -> None:
+        """Have the inbox looked at when it could complete a batch that waits for company."""
+        missing = self._settings.batch_size - self._channel.waiting.buffer.count
+        self._pump_at = max(1, min(PUMP_AT, missing)) if self._awaits_full else PUMP_AT
 
     def _is_crowded(self) -> bool:
         """Whether to give way to a worker, or holder of the lock, that only lacks the GIL.
@@ -163,7 +169,7 @@ class Intake(ABC):
 
     def _must_not_wait(self) -> bool:
         """Whether what the caller waits for cannot come while it waits."""
-        return self._lock.is_mine() or self._on_worker()
+        return self._lock.is_mine() or self._detains_worker()
 
     def _pump(self) -> None:
         """Move what the inbox holds now into the channel. Needs the lock."""
@@ -216,5 +222,5 @@ class Intake(ABC):
         """Wake the worker, or start it, as safely as `submit`."""
 
     @abstractmethod
-    def _on_worker(self) -> bool:
-        """Whether the caller runs where the worker runs."""
+    def _detains_worker(self) -> bool:
+        """Whether the caller runs where the worker runs, or interrupted its start."""

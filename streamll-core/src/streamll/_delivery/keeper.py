@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
-
-from streamll._delivery.spool import Spool, SpoolFull
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from streamll._delivery.item import Item
     from streamll._delivery.spillway import Stored
+    from streamll._delivery.spool import Spool
     from streamll.settings import DeliverySettings
 
 __all__ = ["Keeper"]
 
-_TROUBLES: Final = (sqlite3.Error, OSError, ValueError, SpoolFull)
+
+def _spool(path: str, most: int) -> Spool:
+    # Here, not above: sqlite3 takes long to import, and few sinks have a spool.
+    from streamll._delivery.spool import Spool  # noqa: PLC0415
+
+    return Spool(path, most)
 
 
 class Keeper:
@@ -29,7 +32,7 @@ class Keeper:
 
     def __init__(self, settings: DeliverySettings) -> None:
         path = settings.spool
-        self._spool = Spool(path, settings.spool_bytes) if path is not None else None
+        self._spool = _spool(path, settings.spool_bytes) if path is not None else None
         self._lock = threading.RLock()  # a signal handler may close while `close` writes
         self._troubled = False
         self._full = False
@@ -85,8 +88,10 @@ class Keeper:
             self._full = False
             try:
                 yield self._spool
-            except _TROUBLES as error:
-                self._full = isinstance(error, SpoolFull)
+            except Exception as error:
+                if self._spool is None or not isinstance(error, self._spool.troubles):
+                    raise
+                self._full = isinstance(error, self._spool.full)
                 if not self._troubled:
                     self._lines.append(f"the spool cannot be used ({type(error).__name__})")
                 self._troubled = True

@@ -143,7 +143,7 @@ class LoopWorker(Driver):
         elif not _shared.nudge():
             self._could_not_start()
 
-    def _on_worker(self) -> bool:
+    def _is_worker(self) -> bool:
         return _thread.get_ident() == _shared.ident
 
     def _part(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ import os
 import sqlite3
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
@@ -61,6 +61,10 @@ class Spool:
         SpoolFull: by `append`, if the disk is full; nothing was stored.
         sqlite3.Error, OSError: by any method, if the file cannot be used.
     """
+
+    #: What its methods may raise; here, so that who holds a spool need not import sqlite3.
+    troubles: ClassVar = (sqlite3.Error, OSError, ValueError, SpoolFull)
+    full: ClassVar = SpoolFull
 
     def __init__(self, path: str, max_bytes: int) -> None:
         self._path = Path(path)

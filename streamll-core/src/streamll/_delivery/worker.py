@@ -51,7 +51,7 @@ class Worker(Driver):
     def _ring(self) -> None:
         ring(self._bell)
 
-    def _on_worker(self) -> bool:
+    def _is_worker(self) -> bool:
         return _thread.get_ident() == self._ident
 
     def _part(self, seconds: float) -> None:

@@ -26,8 +26,8 @@ def mask_urls(text: str, *, cut: bool = False) -> str:
     return URLS.scan(text, 0, final=not cut)[0]
 
 
-def mask_values(fields: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def mask_values(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return *fields* with the URLs in its values masked; the same mapping if there are none."""
-    if fields is None or not any(type(v) is str and "://" in v for v in fields.values()):
+    if not any(type(v) is str and "://" in v for v in fields.values()):
         return fields
     return {key: mask_urls(v) if isinstance(v, str) else v for key, v in fields.items()}

@@ -15,12 +15,14 @@ from streamll.testing._scripted import (
     ScriptError,
 )
 from streamll.testing._sinks import FlakySink, MemorySink
+from streamll.testing._source import MemorySource
 from streamll.testing._tree import Node, tree
 
 __all__ = [
     "FakeClock",
     "FlakySink",
     "MemorySink",
+    "MemorySource",
     "Node",
     "ScriptError",
     "ScriptedAnswer",

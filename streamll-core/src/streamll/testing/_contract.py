@@ -21,7 +21,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -35,6 +35,9 @@ from streamll.sink import AsyncSink, Report, Sink
 from streamll.testing._sinks import FlakySink, MemorySink
 
 __all__ = ["SinkContract", "make_batch"]
+
+#: Events the accounting test emits: 250 from each of four threads.
+_EMITTED = 1_000
 
 #: Payloads that broke somebody's client once.
 HOSTILE: tuple[dict[str, Any], ...] = (
@@ -194,7 +197,7 @@ class SinkContract:
                 thread.join()
             self._holds(flush(self.patience), "flush() could not deliver everything in time")
             stats = sink.stats
-            self._holds(stats.accepted == stats.delivered == 1_000, f"accounting is off: {stats}")
+            self._holds(stats.accepted == stats.delivered == _EMITTED, f"accounting is off: {stats}")
             got = self._keys(self.read(sink))
         for number in range(4):
             sent = [e for e in witness.events if e.event_type == f"thread{number}"]
@@ -253,7 +256,7 @@ class _Drive:
         self.sink = sink
         self._runner = asyncio.Runner()
 
-    def __enter__(self) -> _Drive:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
