@@ -12,6 +12,10 @@ import time
 import urllib.request
 
 import pytest
+
+import streamll
+from streamll._plugins import Registry
+from streamll.testing import FlakySink, MemorySink
 from support.invariants import (
     emit_times,
     i1_accounting,
@@ -21,10 +25,6 @@ from support.invariants import (
     i8_leaves_nothing,
 )
 from support.plugins import distribution, entry_points, plugin_module
-
-import streamll
-from streamll._plugins import Registry
-from streamll.testing import FlakySink, MemorySink
 
 
 class AsyncMemory(streamll.AsyncSink):

@@ -121,7 +121,9 @@ def test_what_cannot_be_is_refused_at_once(make):
 def test_the_routing_example_runs(start_broker):
     """Audit, monitoring, alerts; retried twice, then among the dead letters."""
     command = [sys.executable, "examples/rabbitmq_routing.py", start_broker().url()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=90
+    )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "audit_queue: llm_call start " in lines

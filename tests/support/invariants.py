@@ -24,7 +24,9 @@ def i1_accounting(stats: Any) -> None:
     assert stats.accepted == settled + stats.queued + stats.in_flight, stats
 
 
-def emit_times(count: int, emit: Callable[[int], Any] = lambda n: streamll.emit("x", n=n)) -> list[float]:
+def emit_times(
+    count: int, emit: Callable[[int], Any] = lambda n: streamll.emit("x", n=n)
+) -> list[float]:
     """Seconds that each of *count* emits took; raises what emit raises (I3: nothing)."""
     times = []
     for n in range(count):

@@ -118,7 +118,7 @@ class Servers:
     def _follow(self, redirects: Mapping[Part, Redirect]) -> Mapping[_Place, list[Part]]:
         places: defaultdict[_Place, list[Part]] = defaultdict(list)
         for part, redirect in redirects.items():
-            pass
+            self._topology.follow(redirect)
             places[redirect.node, redirect.asking].append(part)
         return places
 

@@ -178,10 +178,8 @@ class SinkContract:
                 told = bool(drive.write(make_batch([{}])))
             except Exception as error:  # noqa: BLE001 - any exception tells
                 told = True
-                self._holds(
-                    isinstance(error, DeliveryError),
-                    f"raise TransientError, PermanentError or OutcomeUnknown, not {type(error).__name__}",
-                )
+                rule = "raise TransientError, PermanentError or OutcomeUnknown, not "
+                self._holds(isinstance(error, DeliveryError), rule + type(error).__name__)
         self._holds(told, "the other end is down, yet open() and write() told of no failure")
 
     # -- the sink behind its channel: what users see -----------------------------------------
@@ -197,7 +195,10 @@ class SinkContract:
                 thread.join()
             self._holds(flush(self.patience), "flush() could not deliver everything in time")
             stats = sink.stats
-            self._holds(stats.accepted == stats.delivered == _EMITTED, f"accounting is off: {stats}")
+            balanced = stats.accepted == stats.delivered == _EMITTED
+            self._holds(balanced, f"accounting is off: {stats}")
+                stats.accepted == stats.delivered == _EMITTED, f"accounting is off: {stats}"
+            )
             got = self._keys(self.read(sink))
         for number in range(4):
             sent = [e for e in witness.events if e.event_type == f"thread{number}"]
