@@ -75,10 +75,9 @@ async def test_a_named_queue_keeps_what_is_not_acked(broker, probe, exchange, ki
         found = await reading(source, 6)
         assert {message.attempts for message in found} == {1}
         await source.ack(found[1:3])
-        await source.ack(found[:1])
     async with opened(broker, exchange, **options) as source:
-        again = await reading(source, 3)
-        assert bodies(again) == expected[3:]
+        again = await reading(source, 4)
+        assert sorted(bodies(again)) == sorted([expected[0], *expected[3:]])
         assert {message.attempts for message in again} == {2}
         await source.ack(again)
         assert await source.receive(0.05) == []

@@ -11,6 +11,7 @@ from redis.crc import key_slot
 from streamll import TransientError
 from streamll.source import Start
 from streamll_redis import RedisSink, RedisSource
+from streamll_redis._address import Node
 from streamll_redis._topology import Topology
 from support.events import batch_of, make_event, make_events
 from support.redis_driver import Driver, once, read_all, reading
@@ -64,9 +65,30 @@ def test_redirections_teach_where_keys_are(redis_cluster, monkeypatch):
     driver = Driver(sink, events=executions(500))
     driver.run()
     assert driver.errors == []
+    for server in redis_cluster:
+        server.run("CONFIG", "RESETSTAT")
+    more = executions(60)
+    driver.given += more
+    assert sink.write(batch_of(more)) is None
+    assert not any("errorstat_MOVED" in s.run("INFO", "errorstats") for s in redis_cluster)
     monkeypatch.undo()
     found = read_all(redis_cluster[0].url, stream_key="taught", partitions=6)
     assert driver.judge([message.body for message in found]) == Truth()
+    sink.close()
+
+
+def test_what_was_known_is_asked_anew_when_a_part_fails(redis_cluster):
+    """One shard that cannot be reached costs its events one attempt, and the others none."""
+    sink = RedisSink(redis_cluster[0].url, "stale", partitions=6)
+    sink.open()
+    slots, gone = sink._servers._topology.slots, Node("127.0.0.1", 1)
+    wrong = slots[key_slot(b"stale:0")]
+    slots.update({slot: gone for slot, node in slots.items() if node == wrong})
+    events = executions(60)
+    report = sink.write(batch_of(events))
+    assert 0 < len(report) < 60
+    assert {verdict.reason for verdict in report.values()} == {"unreachable"}
+    assert sink.write(batch_of([events[at] for at in sorted(report)] + executions(60))) is None
     sink.close()
 
 
@@ -128,7 +150,8 @@ def test_a_failover_is_survived_by_sink_and_source(redis_cluster):
     What it confirmed but had not yet replicated may be lost: Redis replicates asynchronously.
     The truth checker reports it, so here it is bounded, not forbidden.
     """
-    sink = RedisSink(redis_cluster[0].url, "failing", partitions=6, op_timeout=0.5, maxlen=None)
+    address = primary_of(redis_cluster, "failing:0").url  # the one that dies
+    sink = RedisSink(address, "failing", partitions=6, op_timeout=0.5, maxlen=None)
     driver = Driver(sink, events=executions(6000), pause=0.05)
     found = asyncio.run(_read_through(redis_cluster, driver))
     truth = driver.judge(found)
@@ -140,12 +163,11 @@ def test_a_failover_is_survived_by_sink_and_source(redis_cluster):
 
 async def _read_through(servers, driver):
     """Read while *driver* writes and the server of its first key is killed."""
-    url = servers[1].url
+    victim = primary_of(servers, "failing:0")
     source = RedisSource(
-        url, stream_key="failing", partitions=6, op_timeout=0.5, block=0.5,
+        victim.url, stream_key="failing", partitions=6, op_timeout=0.5, block=0.5,
         start=Start(beginning=True),
     )  # fmt: skip
-    victim = primary_of(servers, "failing:0")
     writing = asyncio.create_task(asyncio.to_thread(driver.run, once(1500, victim.kill), 25))
     bodies, is_open, quiet = [], False, 0
     while quiet < 4 or not writing.done():

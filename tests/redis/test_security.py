@@ -78,7 +78,7 @@ def test_a_user_with_few_rights_is_enough(start_redis, rules):
     [
         (None, "~streamll_events +xread +xrevrange"),
         ("g", "~streamll_events ~streamll_events:dead +xreadgroup +xgroup|create +xack +xpending "
-              "+xclaim +xadd +multi +exec"),
+              "+xclaim +xadd"),
     ],
 )  # fmt: skip
 async def test_a_reader_with_few_rights_is_enough(start_redis, group, rules):

@@ -10,6 +10,7 @@ import pytest
 from streamll import TransientError
 from streamll.source import Start
 from streamll_redis import RedisSink, RedisSource
+from streamll_redis._address import Node
 from support.events import batch_of, make_events
 from support.redis_driver import Driver, once, read_all
 from support.truth import Truth
@@ -32,6 +33,14 @@ def test_a_dead_sentinel_costs_nothing(redis_sentinels):
     sink = RedisSink(dead, "dead")
     assert sink.write(batch_of(make_events(1))) is None
     sink.close()
+
+
+def test_a_sentinel_that_is_behind_is_not_believed(redis_sentinels, monkeypatch):
+    """Whoever it names must say itself that it is the primary."""
+    replica = Node("127.0.0.1", redis_sentinels.replica.port)
+    monkeypatch.setattr("streamll_redis._discovery.primary_of", lambda _: replica)
+    with pytest.raises(TransientError, match="no longer the primary"):
+        RedisSink(redis_sentinels.url).open()
 
 
 def test_an_unknown_service_is_for_now(redis_sentinels):

@@ -11,6 +11,7 @@ import pytest
 from streamll import ConfigurationError, PermanentError, TransientError
 from streamll.source import Start
 from streamll_redis import RedisSink, RedisSource
+from streamll_redis._async_link import AsyncLink
 from support.events import batch_of, body_of, make_event, make_events
 from support.redis_driver import reading
 from support.tcp_proxy import TcpProxy
@@ -239,19 +240,26 @@ async def test_a_dead_letter_tells_why(redis_server):
     assert pending(redis_server) == 0
 
 
-async def test_a_dead_letter_is_written_and_acked_or_neither(redis_server):
-    """Where the letter cannot be written, the message stays pending."""
+async def test_a_letter_that_cannot_be_written_is_not_acked(redis_server):
+    """Nothing is taken off the list before it is where people look."""
     append(redis_server, 1)
     redis_server.run("SET", f"{KEY}:dead", "not a stream")
-    async with opened(redis_server, group="g", dead_letter_key="elsewhere") as source:
+    async with opened(redis_server, group="g") as source:
         (message,) = await reading(source, 1)
-        redis_server.run("CONFIG", "SET", "maxmemory", "1")
-        try:
-            with pytest.raises(TransientError):
-                await source.dead_letter(message, "why")
-        finally:
-            redis_server.run("CONFIG", "SET", "maxmemory", "0")
+        with pytest.raises(PermanentError, match="WRONGTYPE"):
+            await source.dead_letter(message, "why")
     assert pending(redis_server) == 1
+
+
+async def test_a_cancelled_question_is_never_answered_later(redis_server):
+    """The answer has nowhere to arrive: the connection is gone."""
+    settings = RedisSource(redis_server.url).settings
+    link = AsyncLink(settings, settings.origin())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await link.ask(b"BLPOP", b"nothing", b"1", patience=5)
+    assert await link.ask(b"PING") == b"PONG"
+    link.drop()
 
 
 async def test_a_new_group_begins_where_it_is_told_an_old_one_where_it_was(redis_server):

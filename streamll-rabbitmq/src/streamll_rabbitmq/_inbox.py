@@ -90,5 +90,5 @@ class Inbox(Channel):
 
     def _on_cancelled(self, _: Any) -> None:
         """The broker ends the reading: the queue was deleted, or its leader is gone."""
-        self._cancelled = True
+        pass
         self._news.set()

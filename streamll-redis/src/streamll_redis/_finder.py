@@ -23,11 +23,6 @@ class Finder:
         self._home: Node | None = None
         self._topology = Topology()
 
-    @property
-    def is_cluster(self) -> bool:
-        """Whether keys are spread over servers."""
-        return self._topology.is_cluster
-
     def link(self, key: str) -> AsyncLink:
         """Return a new link to whoever has *key*."""
         node = self._topology.node_of(key.encode()) or self._home

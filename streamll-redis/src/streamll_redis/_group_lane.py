@@ -4,8 +4,8 @@
 
 - What this consumer had received before and not acked comes first.
 - What a consumer received and neither acked nor touched for `reclaim_after` seconds is taken
-  over. We touch what is in hand here, so only the dead lose theirs. (XAUTOCLAIM would also
-  hand us our own again.)
+  over, by XPENDING and XCLAIM: XAUTOCLAIM does not tell how often it was delivered. We touch
+  what is in hand here, so only the dead lose theirs.
 - The server counts deliveries; that is `Message.attempts`.
 """
 
@@ -20,7 +20,6 @@ import attrs
 
 from streamll.source import Message
 from streamll_redis._async_link import AsyncLink
-from streamll_redis._connection import as_value
 from streamll_redis._entries import Entry, attempts_of, entries_of, message_of
 from streamll_redis._errors import Refusal
 from streamll_redis._lane import Lane, asked, checked
@@ -111,7 +110,7 @@ class GroupLane(Lane):
         idle = b"%d" % (self.settings.reclaim_after * 1000)
         pending = (b"XPENDING", self._name, self._group, b"IDLE", idle, b"-", b"+", self._count)
         reply = await asked(self._other, *pending)
-        left = {name: n + 1 for name, n in attempts_of(reply).items() if name not in self._in_hand}
+        left = {name: count + 1 for name, count in attempts_of(reply).items()}
         return await self._claimed(left, self.settings.reclaim_after) if left else []
 
     async def _touch(self) -> None:
@@ -141,16 +140,6 @@ class GroupLane(Lane):
     def retry(self, message: Message, delay: float) -> None:
         """Have *message* again in *delay* seconds; if we die before, others reclaim it."""
         heapq.heappush(self._retries, (self.clock() + delay, message.position, message.attempts))
-
-    async def bury(self, message: Message, reason: str) -> None:
-        """Append *message* to the stream of dead letters and ack it, both or none."""
-        assert self._other is not None  # noqa: S101
-        ack = (b"XACK", self._name, self._group, message.position.encode())
-        steps = [(b"MULTI",), self.letter(message, reason), ack, (b"EXEC",)]
-        *_, reply = await self._other.ask_all(steps)
-        for step in checked(reply, self._other.where):
-            checked(as_value(step), self._other.where)
-        self._in_hand.discard(message.position)
 
     def letter(self, message: Message, reason: str) -> tuple[bytes, ...]:
         """Return the command that appends a dead letter."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import attrs
-from redis.crc import key_slot
 
 from streamll import ConfigurationError
 from streamll.source import Message, Source, Start
@@ -197,17 +196,14 @@ class RedisSource(Source):
         self._group_of(message).retry(message, delay)
 
     async def dead_letter(self, message: Message, reason: str) -> None:
-        """Append *message* to the stream of dead letters and ack it.
+        """Append *message* to the stream of dead letters, then ack it.
 
-        In one transaction; in a cluster, where the two streams may be on two servers, one
-        after the other: then a crash in between leaves the message in both.
+        A crash in between leaves it in both. (A transaction would not help: Redis rolls
+        nothing back, so a letter that cannot be written would be acked all the same.)
         """
         lane = self._group_of(message)
-        if self._is_together(lane.key):
-            await lane.bury(message, reason)
-        else:
-            await asked(self._dead, *lane.letter(message, reason))
-            await lane.ack([message])
+        await asked(self._dead, *lane.letter(message, reason))
+        await lane.ack([message])
 
     async def close(self) -> None:
         """Disconnect; what is not acked stays pending in the group."""
@@ -219,10 +215,6 @@ class RedisSource(Source):
             lane.close()
         if self._dead is not None:
             self._dead.drop()
-
-    def _is_together(self, key: str) -> bool:
-        slots = {key_slot(name.encode()) for name in (key, self.settings.dead_key)}
-        return not self._finder.is_cluster or len(slots) == 1
 
     @property
     def _groups(self) -> list[GroupLane]:

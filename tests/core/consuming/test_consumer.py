@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from streamll import ConfigurationError, PermanentError, StreamllError, TransientError
 from streamll.consuming import EventConsumer
+from streamll.testing import FakeClock
 from streamll.testing._source import MemorySource, MemoryStream
 from support.events import make_event, make_events
 
@@ -120,6 +121,23 @@ def test_an_event_is_acked_after_its_handlers_and_not_before():
     run(consumer)
     assert consumer.stats.dead == consumer.stats.retried == 0
     assert source.stream.unacked("g") == []
+
+
+def test_acks_do_not_wait_for_the_rest_of_a_long_batch():
+    """What is handled is acked while the next is."""
+    source = MemorySource(make_events(3), group="g")
+    consumer, clock = EventConsumer(source), FakeClock()
+    consumer._reader._settlements._clock = clock
+
+    @consumer.on()
+    async def look(event):
+        clock.advance(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        handled = consumer.stats.yielded
+        assert len(source.stream.unacked("g")) == 3 - handled
+
+    assert run(consumer).yielded == 3
 
 
 def test_an_event_that_nobody_handles_is_acked_and_counted():
@@ -329,6 +347,7 @@ def test_a_cancelled_run_leaves_what_it_was_doing_unacked():
     parity = int(first.split(b'"sequence":')[1].split(b",")[0]) % 2
     asyncio.run(main())
     assert len(interrupted) == 1
+    assert consumer.stats.retried == consumer.stats.dead == 0
     assert source.stream.unacked("g") == ["00000002", "00000003"]
     assert not source.is_open
 
@@ -362,12 +381,18 @@ def test_a_cancel_after_a_stop_interrupts_the_event_in_hand_and_disconnects():
 
 def test_a_permanent_error_ends_the_run_with_its_message():
     """After the handlers at work; a wait for a retry is not waited out."""
+    failed = []
     source = MemorySource(
         make_events(1),
-        fails=lambda m, n: PermanentError("queue deleted") if (m, n) == ("receive", 2) else None,
+        fails=lambda m, _: PermanentError("queue deleted") if m == "receive" and failed else None,
     )
     consumer = EventConsumer(source, concurrency=2, retry_delay=3600)
-    consumer.on()(lambda event: 1 / 0)
+
+    @consumer.on()
+    async def handler(event):
+        failed.append(event)
+        raise ValueError
+
     with pytest.raises(PermanentError, match="queue deleted"):
         run(consumer)
     assert not source.is_open

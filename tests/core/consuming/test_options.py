@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streamll import ConfigurationError, PluginError
+from streamll._plugins import registry
 from streamll.consuming import EventConsumer, consume
 from streamll.source import Start
 from streamll.testing._source import MemorySource
+from support.plugins import plugin_module
 
 pytestmark = pytest.mark.usefixtures("scheme")
 
@@ -162,10 +164,31 @@ def test_what_a_source_was_made_with_cannot_be_said_again():
     assert consume(MemorySource(), only="token", dedup=3)._pull.reader.settings.dedup == 3
 
 
+def test_a_source_that_takes_any_option_judges_them_itself():
+    """As a sink does; but what we give it stays ours."""
+    seen = {}
+
+    class Open(MemorySource):
+        def __init__(self, url, *, start, group=None, **options):
+            super().__init__()
+            seen.update(options)
+
+    module = plugin_module(
+        "streamll_open_plugin",
+        streamll_register_sources=lambda register: register("open", Open, schemes=("open",)),
+    )
+    registry().register(module, "open")
+    try:
+        consume("open://", anything=1)
+        with pytest.raises(ConfigurationError, match="'start'"):
+            consume("open://", start="x")
+    finally:
+        registry().unregister(module)
+    assert seen == {"anything": 1}
+
+
 def test_a_broken_plugin_says_why(scheme):
     """A source that cannot be imported is named."""
-    from streamll._plugins import registry
-
     registry().sources["list://"] = (
         registry()
         .sources["list://"]

@@ -69,6 +69,8 @@ def test_a_with_block_connects_when_entered_and_outlives_a_break():
             async for event in events:
                 assert event == new[0]
                 break
+            for _ in range(5):
+                await asyncio.sleep(0)
             assert await anext(events) == new[1]
         assert not source.is_open
 
@@ -114,7 +116,7 @@ def test_only_keeps_what_matches_type_operation_or_both():
 
 def test_one_execution_can_be_followed():
     """All others are counted as filtered."""
-    events = [make_event(execution_id=name * 32) for name in "abab"]
+    events = [make_event(execution_id=name * 32, trace_id="c" * 32) for name in "abab"]
     got, stats = read(MemorySource(events), execution="a" * 32)
     assert got == [events[0], events[2]]
     assert stats.skipped == {"filtered": 2}
@@ -287,6 +289,39 @@ def test_a_close_from_elsewhere_ends_the_loop_that_waits():
         return [event async for event in stream]
 
     asyncio.run(main())
+
+
+def test_a_close_waits_until_what_it_interrupts_has_let_go():
+    """The methods of a source never run at once."""
+    order = []
+
+    class Slow(MemorySource):
+        async def receive(self, *_):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                order.append("received")
+
+        async def close(self):
+            order.append("closed")
+
+    async def main():
+        stream = consume(Slow())
+        waiting = asyncio.ensure_future(anext(stream, None))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await stream.aclose()
+        await waiting
+
+    asyncio.run(main())
+    assert order == ["received", "closed"]
+
+
+def test_a_timeout_of_the_source_itself_is_not_taken_for_a_close():
+    """It is a fault of the plugin, and seen."""
+    with pytest.raises(TimeoutError, match="mine"):
+        read(MemorySource(fails=lambda m, _: TimeoutError("mine") if m == "receive" else None))
 
 
 def test_a_permanent_error_is_raised_with_its_message():

@@ -64,7 +64,7 @@ def _is_shallow(event: Event, body: bytes) -> bool:
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
         return True
     level: list[Any] = [event.data, event.source, event.context]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_DEPTH + 1):  # the values inside the innermost are one further
         level = [child for value in level for child in _children(value)]
         if not level:
             return True

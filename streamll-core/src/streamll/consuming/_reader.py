@@ -88,15 +88,13 @@ class Reader:
         while self._waiting:
             generation, message = self._waiting.popleft()
             self.tally.received += 1
-            event = self._sifted(generation, message)
+            event = self._sifted(message)
             if isinstance(event, Event):
                 return Delivery(event, message, generation)
             self._skip(event, generation, message)
         return None
 
-    def _sifted(self, generation: int, message: Message) -> Event | Skip:
-        if not self.link.is_current(generation):
-            return Skip.STALE
+    def _sifted(self, message: Message) -> Event | Skip:
         event = decode(message.body)
         if isinstance(event, Skip):
             return event
