@@ -13,7 +13,8 @@ all subjects, which take turns; DSPy's native client reads it.
 Each reads a short and a long answer in every round. The difference, divided by the tokens between
 them, is what a token costs: what a call costs whatever its length is not in it (see
 capture_cost.py). "all CPU" is that of the whole process, delivery included; "added" is the
-difference to the bare stream. "first token" is from the call to the moment the first decoded token can be read.
+difference to the bare stream. "first token" is from the call to the moment the first decoded
+token can be read.
 
 The second part makes many calls in one process and prints what it holds after each tenth of
 them: resident memory, Python's own count of live objects, and the call state streamll keeps.

@@ -63,7 +63,8 @@ async def show(url: str, queue: str) -> None:
     try:
         async with asyncio.timeout(2), streamll.consume(url, queue=queue) as events:
             async for event in events:
-                print(f"{queue}: {event.operation} {event.event_type} {event.data.get('text', '')}")
+                token = event.data.get("token", "")
+                print(f"{queue}: {event.operation} {event.event_type} {token}")
     except TimeoutError:
         pass
 

@@ -49,8 +49,8 @@ def observed(*names: str) -> dict[str, Any]:
 @pytest.mark.parametrize("peers", PEERS, ids="+".join)
 def test_every_observer_sees_what_it_sees_alone(peers, first):
     """Same answers, same events and tokens, same number of spans, in either order."""
-    alone = observed("streamll")
     without = observed(*peers)
+    alone = observed("streamll")
     together = observed(*(["streamll", *peers] if first else [*peers, "streamll"]))
     assert together["answers"] == alone["answers"] == [ANSWER] * 6
     assert together["streamll"] == alone["streamll"]

@@ -100,7 +100,7 @@ def test_the_routing_snippet_delivers_to_three_queues(broker):
         assert {body["event_type"] for body in bodies} == {kind}
         assert {body["module_name"] for body in bodies} == {"rag_pipeline"}
     tokens = [json.loads(message.body) for message in queues.messages(promised["token"])]
-    assert "".join(token["data"]["text"] for token in tokens) == "The answer is 42"
+    assert "".join(token["data"]["token"] for token in tokens) == "The answer is 42"
 
 
 def test_the_multi_sink_snippet_in_production(broker, redis_server, monkeypatch):

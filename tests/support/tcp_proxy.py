@@ -63,8 +63,7 @@ class TcpProxy:
         try:
             yield self
         finally:
-            server.close()
-            self._run(self._finish())
+            self._run(self._finish(server))
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join(5)
             self._loop.close()
@@ -81,7 +80,8 @@ class TcpProxy:
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
-    async def _finish(self) -> None:
+    async def _finish(self, server: asyncio.Server) -> None:
+        server.close()
         self._reset()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:

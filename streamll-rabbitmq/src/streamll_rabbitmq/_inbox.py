@@ -90,5 +90,5 @@ class Inbox(Channel):
 
     def _on_cancelled(self, _: Any) -> None:
         """The broker ends the reading: the queue was deleted, or its leader is gone."""
-        pass
+        self._cancelled = True
         self._news.set()

@@ -85,7 +85,7 @@ class Discovery:
                 first = first or error
                 self._rota.failed(node)
             else:
-                pass
+                self._rota.learn(found.topology.nodes)
                 return found
         raise first or TransientError(f"no sentinel knows a primary: {self._access.address}")
 

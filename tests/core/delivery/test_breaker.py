@@ -127,11 +127,28 @@ def test_a_lost_probe_never_sticks_half_open() -> None:
     """A probe without a result within the limit counts as failed."""
     breaker = opened()
     breaker.tick(10.0)
-    probe = breaker.generation
+    probe = breaker.attempt(10.0)
     breaker.tick(10.0 + PROBE_LIMIT)
     assert breaker.state is State.OPEN
     breaker.success(probe, 50.0)
     assert breaker.state is State.OPEN
+
+
+def test_a_half_open_circuit_without_a_probe_waits_for_one() -> None:
+    """While nothing needs delivery the circuit stays half open: no probe, no loss of one."""
+    breaker = opened()
+    breaker.tick(10.0)
+    breaker.tick(10_000.0)
+    assert breaker.state is State.HALF_OPEN
+
+
+def test_an_open_period_does_not_end_while_the_sink_hangs() -> None:
+    """As long as no probe could go out, the circuit says what it is: open."""
+    breaker = opened()
+    breaker.tick(100.0, free=False)
+    assert breaker.state is State.OPEN
+    breaker.tick(100.0)
+    assert breaker.state is State.HALF_OPEN
 
 
 def test_changes_are_observed_in_order() -> None:
@@ -161,20 +178,18 @@ class BreakerProbeCancelledOrPaused(RuleBasedStateMachine):
         self.now = 0.0
         self.breaker = make(threshold=2, recovery=5.0)
         self.permits: list[int] = []
-        self.half_open_since = 0.0
+        self.probed = float("inf")
 
     @rule(seconds=st.floats(0.0, 40.0))
     def tick(self, seconds: float) -> None:
         self.now += seconds
-        before = self.breaker.state
         self.breaker.tick(self.now)
-        if before is not self.breaker.state:
-            self.half_open_since = self.now
 
     @precondition(lambda self: self.breaker.state is not State.OPEN)
     @rule()
     def attempt(self) -> None:
-        self.permits.append(self.breaker.generation)
+        self.permits.append(self.breaker.attempt(self.now))
+        self.probed = self.now
 
     @precondition(lambda self: self.permits)
     @rule(data=st.data(), worked=st.booleans(), permanent=st.booleans())
@@ -190,7 +205,8 @@ class BreakerProbeCancelledOrPaused(RuleBasedStateMachine):
     @invariant()
     def never_stuck(self) -> None:
         if self.breaker.state is State.HALF_OPEN:
-            assert self.now - self.half_open_since <= PROBE_LIMIT
+            waiting = self.breaker.generation not in self.permits
+            assert waiting or self.now - self.probed <= PROBE_LIMIT
         assert self.breaker.wait(self.now) <= 60.0 * 1.2
 
 

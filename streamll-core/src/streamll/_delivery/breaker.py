@@ -7,7 +7,7 @@ Rules, all of them in `_RULES`:
     open       --period over----------------->   half_open   one probe may go out
     half_open  --success--------------------->   closed
     half_open  --failure, permanent failure-->   open        for twice as long
-    half_open  --probe lost------------------>   open        no result within the probe limit
+    half_open  --probe lost------------------>   open        sent, but no result in time
 
 Anything else leaves the state alone. Every change starts a new generation; a result carries
 the generation of its attempt, and one from an older generation changes nothing. There is no
@@ -30,6 +30,7 @@ __all__ = ["MAX_PERIOD", "PROBE_LIMIT", "Breaker", "Change", "State"]
 MAX_PERIOD: Final = 60.0
 #: Shortest time in seconds after which a probe without a result counts as lost.
 PROBE_LIMIT: Final = 30.0
+_NEVER: Final = float("inf")
 #: Open periods vary by this share, so that many processes do not probe in step.
 JITTER: Final = 0.2
 
@@ -89,11 +90,18 @@ class Breaker:
     _reopened: int = 0
     _until: float = 0.0
 
-    def tick(self, now: float) -> None:
-        """Let time pass: end an open period, give up a lost probe."""
-        if self.state is not State.CLOSED and now >= self._until:
-            lost = self.state is State.HALF_OPEN
-            self._transition(_Signal.PROBE_LOST if lost else _Signal.PERIOD_OVER, now)
+    def tick(self, now: float, *, free: bool = True) -> None:
+        """Let time pass: give up a lost probe; end an open period, if the sink is *free*."""
+        if self.state is State.HALF_OPEN and now >= self._until:
+            self._transition(_Signal.PROBE_LOST, now)
+        elif self.state is State.OPEN and now >= self._until and free:
+            self._transition(_Signal.PERIOD_OVER, now)
+
+    def attempt(self, now: float) -> int:
+        """Learn that an attempt, perhaps the probe, starts; return its generation."""
+        if self.state is State.HALF_OPEN:
+            self._until = now + max(self.recovery, PROBE_LIMIT)
+        return self.generation
 
     def wait(self, now: float) -> float:
         """Return the seconds until an attempt may be made; 0.0 if now."""
@@ -125,13 +133,11 @@ class Breaker:
             return
         old, self.state = self.state, new
         self.generation += 1
-        self._until = now + self._duration(new)
+        self._until = now + self._period() if new is State.OPEN else _NEVER
         self._reopened = 0 if new is State.CLOSED else self._reopened + (new is State.OPEN)
         self.observe(Change(old, new))
 
-    def _duration(self, state: State) -> float:
-        if state is State.HALF_OPEN:
-            return max(self.recovery, PROBE_LIMIT)
+    def _period(self) -> float:
         longest = max(self.recovery, MAX_PERIOD)
         period = min(longest, self.recovery * 2 ** min(self._reopened, 20))
         return float(period) * (1 - JITTER + 2 * JITTER * self.random())

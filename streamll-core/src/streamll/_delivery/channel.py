@@ -110,7 +110,7 @@ class Channel:
             self._losses.give_up(victims, "buffer_full")
 
     def _is_open(self, now: float) -> bool:
-        self.breaker.tick(now)
+        self.breaker.tick(now, free=self._in_flight is None)
         return self.breaker.state is State.OPEN
 
     # -- out --------------------------------------------------------------------------------
@@ -124,11 +124,11 @@ class Channel:
             return Spill(self.waiting.spillway.to_write())
         if not (self.waiting or self._isolation or self._losses):
             return Done() if self._closing else Wait(None, Wake.ANY)
-        return self._pause(now) or self._load() or self._begin()
+        return self._pause(now) or self._load() or self._begin(now)
 
     def tick(self, now: float) -> None:
         """Let time pass: expire events, end open periods, give up lost probes."""
-        self.breaker.tick(now)
+        self.breaker.tick(now, free=self._in_flight is None)
         if self.settings.deadline is not None:
             self._expire(now - self.settings.deadline)
 
@@ -163,7 +163,7 @@ class Channel:
             return 0.0
         return oldest.at + self.settings.batch_age - now
 
-    def _begin(self) -> Write:
+    def _begin(self, now: float) -> Write:
         self._announce_losses()
         suspect = self._isolation.next_suspect(others=bool(self.waiting))
         items = self._take() if suspect is None else [suspect]
@@ -173,7 +173,7 @@ class Channel:
             tuple([item.body for item in items]),
             1 + max([item.attempt for item in items]),
         )
-        write = Write(batch, items, self.breaker.generation, suspect is not None)
+        write = Write(batch, items, self.breaker.attempt(now), suspect is not None)
         self._in_flight = write
         return write
 
