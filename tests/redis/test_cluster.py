@@ -168,7 +168,7 @@ async def _read_through(servers, driver):
         victim.url, stream_key="failing", partitions=6, op_timeout=0.5, block=0.5,
         start=Start(beginning=True),
     )  # fmt: skip
-    writing = asyncio.create_task(asyncio.to_thread(driver.run, once(1500, victim.kill), 25))
+    writing = asyncio.create_task(asyncio.to_thread(driver.run, once(1500, victim.kill), 90))
     bodies, is_open, quiet = [], False, 0
     while quiet < 4 or not writing.done():
         try:
