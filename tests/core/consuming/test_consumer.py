@@ -126,7 +126,7 @@ def test_an_event_is_acked_after_its_handlers_and_not_before():
 def test_acks_do_not_wait_for_the_rest_of_a_long_batch():
     """What is handled is acked while the next is."""
     source = MemorySource(make_events(3), group="g")
-    consumer, clock = EventConsumer(source), FakeClock()
+    consumer, clock, left = EventConsumer(source), FakeClock(), []
     consumer._reader._settlements._clock = clock
 
     @consumer.on()
@@ -134,10 +134,37 @@ def test_acks_do_not_wait_for_the_rest_of_a_long_batch():
         clock.advance(1)
         for _ in range(5):
             await asyncio.sleep(0)
-        handled = consumer.stats.yielded
-        assert len(source.stream.unacked("g")) == 3 - handled
+        left.append(len(source.stream.unacked("g")))
 
-    assert run(consumer).yielded == 3
+    run(consumer)
+    assert left == [3, 2, 1]
+
+
+def test_retries_do_not_wait_for_the_rest_of_a_long_batch_either():
+    """Nor do dead letters."""
+    source = MemorySource(make_events(3), group="g")
+    consumer, clock, dead = EventConsumer(source, retries=0), FakeClock(), []
+    consumer._reader._settlements._clock = clock
+
+    @consumer.on()
+    async def look(event):
+        clock.advance(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        dead.append(len(source.stream.dead))
+        raise ValueError
+
+    run(consumer)
+    assert dead == [0, 1, 2]
+
+
+def test_a_dead_letter_that_was_lost_with_the_connection_is_written_again(never_wait):
+    """It is no repeat of something that was dealt with."""
+    source = MemorySource(make_events(1), group="g", fails=lambda *call: call == ("dead_letter", 1))
+    consumer = never_wait(EventConsumer(source, retries=0))
+    consumer.on()(lambda event: 1 / 0)
+    run(consumer)
+    assert [reason for _, reason in source.stream.dead] == ["ZeroDivisionError"]
 
 
 def test_an_event_that_nobody_handles_is_acked_and_counted():
@@ -499,8 +526,15 @@ def test_an_execution_is_handled_in_order_and_each_event_once(
 
 def test_a_slow_execution_does_not_keep_others_waiting_for_ever():
     """New events are fetched and handled while one handler hangs."""
+    waits = set()
+
+    class Timed(MemorySource):
+        async def receive(self, *args):
+            waits.add((consumer._lanes.is_idle, *args))
+            return await super().receive(*args)
+
     stream = MemoryStream([make_event(execution_id="0" * 32)])
-    consumer = EventConsumer(MemorySource(stream), concurrency=4)
+    consumer = EventConsumer(Timed(stream), concurrency=4)
     lanes = {n: make_event(execution_id=f"{n:032x}") for n in range(1, 20)}
 
     async def main():
@@ -523,6 +557,7 @@ def test_a_slow_execution_does_not_keep_others_waiting_for_ever():
             await running
 
     asyncio.run(main())
+    assert waits == {(True, 1.0), (False, 0.05)}  # what is handled is acked soon
 
 
 def test_run_sync_runs_until_stopped():

@@ -8,31 +8,32 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+
 PROGRAM = """
-import os, signal, sys, threading
+import asyncio, signal, sys, threading
 sys.path.insert(0, {tests!r})
 from support.events import make_events
 from streamll.consuming import EventConsumer
 from streamll.testing._source import MemorySource
 
-before = signal.getsignal(signal.SIGINT)
 source = MemorySource(make_events(3), group="g")
 consumer = EventConsumer(source)
+before = signal.getsignal(signal.SIGINT)
+stopped = threading.Event()
 
-@consumer.on()
-def handler(event):
+def ctrl_c():
     assert signal.getsignal(signal.SIGINT) is before
-    for _ in range({times}):
-        os.kill(os.getpid(), signal.SIGINT)
-        interrupted.wait({patience})
-        interrupted.clear()
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-interrupted = threading.Event()
-stop = consumer.stop
-def noted():
-    stop()
-    interrupted.set()
-consumer.stop = noted
+class Noted(type(consumer._stopper)):
+    def set(self):
+        super().set()
+        stopped.set()
+
+consumer._stopper.__class__ = Noted
+
+{handler}
 
 try:
     consumer.run_sync()
@@ -41,24 +42,37 @@ except KeyboardInterrupt:
     print(source.stream.unacked("g"), source.is_open, alive)
 """
 
+ONCE = """
+@consumer.on()
+def handler(event):
+    ctrl_c()
+    assert stopped.wait(30)
+"""
 
-def outcome(times, patience):
-    """What the program prints."""
-    tests = str(Path(__file__).parents[2])
-    program = PROGRAM.format(tests=tests, times=times, patience=patience)
+TWICE = """
+@consumer.on()
+async def handler(event):
+    ctrl_c()
+    assert await asyncio.to_thread(stopped.wait, 30)
+    ctrl_c()
+    await asyncio.Event().wait()
+"""
+
+
+def outcome(handler):
+    """What the program prints: what is unacked, whether connected, which threads are left."""
+    program = PROGRAM.format(tests=str(Path(__file__).parents[2]), handler=handler)
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     return run.stdout.strip() or run.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_ctrl_c_finishes_the_event_in_hand_and_is_raised_again():
     """Acked, disconnected, no thread left, no signal handler touched."""
-    assert outcome(1, 30) == "['00000002', '00000003'] False []"
+    assert outcome(ONCE) == "['00000002', '00000003'] False []"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 def test_a_second_ctrl_c_interrupts_the_handler():
-    """Its event stays unacked."""
-    assert outcome(2, 1) == "['00000001', '00000002', '00000003'] False []"
+    """Its event stays unacked; disconnected all the same."""
+    assert outcome(TWICE) == "['00000001', '00000002', '00000003'] False []"

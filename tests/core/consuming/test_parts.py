@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
+from streamll._spans import CURRENT
+from streamll.consuming._joined import joined
 from streamll.consuming._lanes import Lanes
 from streamll.consuming._reader import Delivery
 from streamll.consuming._stopper import Stopper
+from streamll.consuming._thread import LoopThread
 from streamll.source import Message
 from support.events import make_event
 
@@ -63,6 +66,13 @@ def test_a_stop_after_the_loop_has_ended_is_harmless():
     assert stopper.is_set
 
 
+def test_a_joined_trace_ends_with_the_handler():
+    """The running span is what it was."""
+    with joined(make_event()):
+        assert CURRENT.get() is not None
+    assert CURRENT.get() is None
+
+
 def test_a_fault_of_ours_costs_one_delivery_and_is_logged(caplog):
     """The lane goes on."""
     done = []
@@ -100,3 +110,17 @@ def test_one_busy_execution_cannot_fill_the_memory():
         assert count <= 1_001
 
     asyncio.run(main())
+
+
+def test_a_timeout_of_the_work_itself_is_told_from_one_of_ours():
+    """The caller's thread looks up twice a second; what it waits for may time out too."""
+
+    async def work():
+        raise TimeoutError("mine")
+
+    thread = LoopThread()
+    try:
+        with pytest.raises(TimeoutError, match="mine"):
+            thread.call(work())
+    finally:
+        thread.close()

@@ -16,7 +16,7 @@ from streamll.consuming._resolve import resolve
 from streamll.consuming._settings import whole_number
 from streamll.consuming._stats import ReadStats, Tally
 from streamll.consuming._stopper import Stopper
-from streamll.consuming._thread import LoopThread, refuse_running_loop
+from streamll.consuming._thread import LoopThread, refuse_running_loop, result_of
 from streamll.consuming._work import Work
 from streamll.errors import ConfigurationError, StreamllError
 from streamll.source import Source
@@ -178,10 +178,10 @@ class EventConsumer:
         try:
             running = thread.submit(self.run())
             try:
-                running.result()
+                result_of(running)
             except KeyboardInterrupt:
                 self.stop()
-                running.result()
+                result_of(running)
                 raise
         finally:
             thread.close()

@@ -69,12 +69,7 @@ class Lanes:
         return True
 
     async def join(self) -> None:
-        """Let every lane end after its current delivery; what waits is dropped unacked.
-
-        Cancelled, it interrupts the current ones too.
-        """
-        for queue in self._queues:
-            queue.clear()
+        """Wait until every lane is through with its queue; cancelled, interrupt them."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def cancel(self) -> None:

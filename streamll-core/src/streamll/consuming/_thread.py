@@ -7,13 +7,17 @@ import contextlib
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from streamll.errors import StreamllError
 
-__all__ = ["LoopGone", "LoopThread", "refuse_running_loop"]
+__all__ = ["LoopGone", "LoopThread", "refuse_running_loop", "result_of"]
 
 T = TypeVar("T")
+
+#: Seconds after which a signal is seen at the latest: one that arrives just before a thread
+#: begins to wait does not wake it, and on Windows none does.
+_LOOK_UP: Final = 0.5
 
 
 def refuse_running_loop(instead: str) -> None:
@@ -23,6 +27,16 @@ def refuse_running_loop(instead: str) -> None:
     except RuntimeError:
         return
     raise StreamllError(f"this thread runs an event loop, which would stand still; use `{instead}`")
+
+
+def result_of(future: Future[T]) -> T:
+    """Return the result of *future*; Ctrl-C is seen meanwhile, whatever the platform."""
+    while True:
+        try:
+            return future.result(_LOOK_UP)
+        except TimeoutError:
+            if future.done():
+                return future.result()
 
 
 class LoopGone(StreamllError):
@@ -69,7 +83,7 @@ class LoopThread:
         """Return what *work* returns; when the caller is interrupted, cancel it."""
         future = self.submit(work)
         try:
-            return future.result()
+            return result_of(future)
         except BaseException:
             future.cancel()
             raise
