@@ -11,6 +11,8 @@ import dspy
 import pytest
 
 import streamll
+from streamll._stop import STOP
+from streamll.errors import StreamClosed
 from streamll.testing import ScriptedLM, capture_events, tree
 from support.programs import ANSWER, COT, QA, scripted
 from support.tokens import assert_complete, data_of, fields
@@ -250,8 +252,16 @@ def test_a_stop_is_noticed_before_the_next_call():
     assert tree(events)[0].outcome == "cancel"
 
 
+def stop(event):
+    """Close the stream that an event belongs to, as its reader would at just this moment."""
+    flag = STOP.get()
+    if flag is not None:
+        flag.set()
+    return event
+
+
 def test_a_stop_leaves_other_callbacks_balanced():
-    """Another observer of DSPy sees as many ends as starts, stopped or not."""
+    """Another observer of DSPy sees as many ends as starts, stopped at a token or between calls."""
 
     class Counts(dspy.utils.callback.BaseCallback):
         open = 0
@@ -268,21 +278,27 @@ def test_a_stop_leaves_other_callbacks_balanced():
         def on_lm_end(self, call_id, outputs, exception=None):
             self.open -= 1
 
-    counts = Counts()
-    with dspy.context(callbacks=[counts]):
-        leave_early(Sync(), slow())
-    assert counts.open == 0
+    for stops in ("token", "start", "end"):
+        counts = Counts()
+        last = lambda event, stops=stops: stop(event) if event.event_type == stops else event  # noqa: E731
+        with dspy.context(callbacks=[counts], lm=scripted(COT)), capture_events(processors=[last]):
+            with pytest.raises(StreamClosed):
+                list(streamll.stream(Sync(), question="why?"))
+        assert counts.open == 0
 
 
 def test_a_stop_during_the_replay_of_a_cached_answer_leaves_no_open_call():
     """The end of a call is told even where nobody listens any more."""
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
     lm = scripted(COT, cache=True, model="scripted/stopped")
+    first = lambda event: stop(event) if event.event_type == "token" else event  # noqa: E731
     with dspy.context(lm=lm):
         dspy.ChainOfThought(QA)(question="why?")
-    with capture_events(replay_cached="paced") as events:
-        leave_early(dspy.ChainOfThought(QA), lm, count=1)
+        with capture_events(replay_cached="paced", processors=[first]) as events:
+            with pytest.raises(StreamClosed):
+                list(streamll.stream(dspy.ChainOfThought(QA), question="why?"))
     assert_complete(events)
+    assert tree(events)[0].outcome == "cancel"
 
 
 def test_two_streams_at_once_do_not_mix():

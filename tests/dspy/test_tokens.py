@@ -55,6 +55,8 @@ def test_tokens_of_each_field_make_up_the_field(name, chunk):
     assert prediction.reasoning == TEXT
     assert fields(events) == {"reasoning": TEXT, "answer": "forty-two"}
     assert {d["channel"] for d in data_of(events)} == {"content"}
+    calls = [e.operation for e in events if e.event_type == "start"]
+    assert calls.count("adapter_format") == calls.count("adapter_parse") == 1
     assert len(data_of(events)) > 2 or chunk == "word"
 
 
@@ -518,6 +520,17 @@ def test_a_field_told_otherwise_than_it_is_read_is_put_right():
     prediction, events = run(dspy.Predict(QA), lm, adapter=dspy.JSONAdapter())
     assert prediction.answer == "last"
     assert fields(events) == {"answer": "last"}
+
+
+def test_a_secret_that_was_scrubbed_is_no_mismatch():
+    """The password of a URL is not told, and nothing is put "right" for it."""
+    answer = "postgres://user:hunter2@db/x is it"
+    prediction, events = run(dspy.Predict(QA), scripted({"answer": answer}, chunk=4))
+    assert prediction.answer == answer
+    assert resets(events) == []
+    told = "".join(d["token"] for d in data_of(events))
+    assert "hunter2" not in told
+    assert told.endswith("@db/x is it")
 
 
 # Coalescing

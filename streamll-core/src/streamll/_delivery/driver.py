@@ -14,7 +14,6 @@ from streamll._delivery.actions import Action, Load, Spill, Wait, Wake, Write
 from streamll._delivery.intake import PUMP_AT, Intake
 from streamll._delivery.journal import Journal
 from streamll._delivery.keeper import Keeper
-from streamll._delivery.lock import OwnedLock
 from streamll._delivery.outcome import Failure
 from streamll._delivery.waiters import Waiters
 
@@ -58,8 +57,6 @@ class Driver(Intake):
         super()._start_afresh()
         self._journal = Journal(self._name)
         self._keeper = Keeper(self._settings)
-        self._claim = _thread.allocate_lock()  # taken by whoever starts the worker
-        self._launching = OwnedLock.new()  # held while it is started
         self._opened = False
         self._finished = False
         self._close_by = float("inf")
@@ -161,12 +158,16 @@ class Driver(Intake):
 
     def _finish(self) -> None:
         """Let everyone know that the sink is released."""
-        self._keeper.close()
+        self._close_disk()
         self._finished = True
         with self._locked(_LOCK_PATIENCE):
             news = self._news()
         self._report(*news)
         self._waiters.ring_all()
+
+    def _close_disk(self) -> None:
+        self._keeper.delete(self._channel.take_spent())
+        self._keeper.close()
 
     def _give_up_rest(self) -> None:
         """Save what can be on disk and count the rest. Needs the lock."""
@@ -212,7 +213,7 @@ class Driver(Intake):
             settled = self._channel.settled(mark)
         if not settled:
             self._wake()
-            waiter.bell.acquire(timeout=self._left(deadline))
+            self._waiters.wait(waiter, self._left(deadline))
         self._waiters.leave(waiter)
         with self._locked(_LOCK_PATIENCE):
             return self._channel.settled(mark) and self._channel.ledger.given_up == given_up
@@ -224,7 +225,7 @@ class Driver(Intake):
             self._close_by = min(self._close_by, deadline)
             self._channel.close(self._clock())
             idle = not self._channel.ledger.outstanding
-        if self._claim.locked() or not idle:
+        if self._is_started() or not idle:
             self._wake()
         else:
             self._finished = True  # it never ran: there is nothing to release
@@ -244,11 +245,11 @@ class Driver(Intake):
             return False
         waiter = self._waiters.enlist()
         if not self._finished:
-            waiter.bell.acquire(timeout=self._left(deadline))
+            self._waiters.wait(waiter, self._left(deadline))
         self._waiters.leave(waiter)
         with self._locked(_LOCK_PATIENCE):
             self._give_up_rest()
-            self._keeper.close()
+            self._close_disk()
             dropped = self._channel.ledger.dropped
             kept = not (dropped["shutdown_timeout"] or dropped["spooled"])
             news = self._news()
@@ -263,41 +264,30 @@ class Driver(Intake):
     # -- what differs -----------------------------------------------------------------------
 
     def _wake(self) -> None:
-        self._asleep = False
-        self._runnable = True
-        if self._claim.locked():
-            self._ring()
-        else:
-            self._try_launch()
-
-    def _try_launch(self) -> None:
-        held = False
+        if self._finished:
+            return
         try:
-            held = self._launching.acquire(False)
-            if held and self._claim.acquire(False):
-                self._launch()
-        finally:
-            if held:
-                self._launching.release()
+            self._asleep = False
+            self._runnable = True
+            if not self._rouse():
+                self._could_not_start()
+        except BaseException:  # Ctrl-C: the worker may not have heard
+            self._asleep = True
+            raise
 
-    def _detains_worker(self) -> bool:
-        return self._launching.is_mine() or self._is_worker()
-
-    @abstractmethod
-    def _launch(self) -> None:
-        """Start the worker.
-
-        The one step of the hot path that waits, once, for the system to start a thread. It is
-        safe where `submit` is: of CPython's own locks it takes only re-entrant ones.
-        """
+    def _could_not_start(self) -> None:
+        """Leave it to the next event to try again; there is none after `close`."""
+        self._asleep = True
+        if self._closing:
+            self._finish()
 
     @abstractmethod
-    def _ring(self) -> None:
-        """Wake the worker if it sleeps; harmless if not."""
+    def _is_started(self) -> bool:
+        """Whether there is a worker that has to release the sink."""
 
     @abstractmethod
-    def _is_worker(self) -> bool:
-        """Whether the caller runs where the worker runs."""
+    def _rouse(self) -> bool:
+        """Wake the worker, or start it; False if the system gives no more threads."""
 
     @abstractmethod
     def _part(self, seconds: float) -> None:

@@ -105,7 +105,7 @@ class Intake(ABC):
                 self._pump()
                 wanted = self._has_news()
         except BaseException:
-            self._channel.recount()
+            self._mend()
             raise
         finally:
             if held or lock.is_mine():
@@ -154,7 +154,7 @@ class Intake(ABC):
             held = lock.acquire(False)
             return held and self._offer_if_room(event, body)
         except BaseException:
-            self._channel.recount()
+            self._mend()
             raise
         finally:
             if held or lock.is_mine():
@@ -166,6 +166,11 @@ class Intake(ABC):
         if room:
             self._channel.offer(event, body, self._clock())
         return room
+
+    def _mend(self) -> None:
+        """Balance the ledger after e.g. Ctrl-C between two counts, if the counting was ours."""
+        if self._lock.is_mine():
+            self._channel.recount()
 
     def _must_not_wait(self) -> bool:
         """Whether what the caller waits for cannot come while it waits."""
@@ -198,8 +203,7 @@ class Intake(ABC):
                 self._pump()
             yield held
         except BaseException:
-            if held:
-                self._channel.recount()
+            self._mend()
             raise
         finally:
             if held or lock.is_mine():

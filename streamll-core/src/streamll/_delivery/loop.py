@@ -10,7 +10,6 @@ import _thread
 import asyncio
 import contextlib
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +18,7 @@ from streamll._delivery.actions import Done, Wait, Write
 from streamll._delivery.driver import Driver, log
 from streamll._delivery.outcome import Failure, failure_of
 from streamll._delivery.reentry import entering
+from streamll._delivery.starter import Starter
 
 if TYPE_CHECKING:
     from streamll.sink import AsyncSink
@@ -34,12 +34,15 @@ class _Loop:
 
     def __init__(self) -> None:
         self._jobs: deque[Callable[[], object]] = deque()
-        self._claim = _thread.allocate_lock()
+        self._starter = Starter("streamll-loop", self._run, lambda: bool(self._jobs))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._users: set[object] = set()
-        self._thread: threading.Thread | None = None
-        self.ident = 0
+
+    @property
+    def is_detained(self) -> bool:
+        """Whether the caller runs on the loop's thread, or interrupted its start."""
+        return self._starter.is_detained
 
     def call(self, job: Callable[[], object]) -> bool:
         """Run *job* on the loop, soon; return False if the loop cannot start. Never waits."""
@@ -50,23 +53,15 @@ class _Loop:
         """Have waiting jobs run; return False if the loop cannot start."""
         loop = self._loop
         if loop is None:
-            return not self._claim.acquire(False) or self._start_thread()
+            return self._starter.start()
         with contextlib.suppress(RuntimeError):  # it just ended, and will look again
             loop.call_soon_threadsafe(self._work)
         return True
 
-    def _start_thread(self) -> bool:
-        try:
-            threading.Thread(target=self._run, name="streamll-loop", daemon=True).start()
-        except RuntimeError:  # no more threads, or the interpreter is leaving
-            self._claim.release()
-            return False
-        return True
-
     def part(self, seconds: float) -> None:
         """See the thread off, if it is about to end."""
-        if self._thread is not None and not self._users:
-            self._thread.join(seconds)
+        if not self._users:
+            self._starter.join(seconds)
 
     def start(self, user: object, run: Coroutine[Any, Any, None]) -> None:
         """Run *run* as a task of the loop, which lasts as long as any."""
@@ -76,14 +71,7 @@ class _Loop:
         task.add_done_callback(self._tasks.discard)
 
     def _run(self) -> None:
-        self._thread = threading.current_thread()
-        while True:
-            self.ident = _thread.get_ident()
-            asyncio.run(self._serve())
-            self.ident = 0  # the system may give it to another thread
-            self._claim.release()
-            if not self._jobs or not self._claim.acquire(False):
-                return
+        asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         """Run jobs and tasks until no task is left."""
@@ -125,26 +113,21 @@ class LoopWorker(Driver):
         super()._start_afresh()
         self._bell: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
+        self._requested = _thread.allocate_lock()  # the task was asked for
 
-    def _launch(self) -> None:
-        if not _shared.call(lambda: _shared.start(self, self._run())):
-            self._could_not_start()
+    def _is_started(self) -> bool:
+        return self._requested.locked()
 
-    def _could_not_start(self) -> None:
-        """Leave it to the next event to try again."""
-        self._asleep = True
-        if self._closing:
-            self._finish()
-
-    def _ring(self) -> None:
+    def _rouse(self) -> bool:
         bell = self._bell
         if bell is not None:
-            _shared.call(bell.set)
-        elif not _shared.nudge():
-            self._could_not_start()
+            return _shared.call(bell.set)
+        if self._requested.acquire(False):
+            return _shared.call(lambda: _shared.start(self, self._run()))
+        return _shared.nudge()
 
-    def _is_worker(self) -> bool:
-        return _thread.get_ident() == _shared.ident
+    def _detains_worker(self) -> bool:
+        return _shared.is_detained
 
     def _part(self, seconds: float) -> None:
         task = self._task
@@ -172,6 +155,7 @@ class LoopWorker(Driver):
         action = self._decide()
         if isinstance(action, Write):
             self._resolve(action, await self._attempt(action))
+            await asyncio.sleep(0)  # a sink that never waits must not keep others from the loop
         elif isinstance(action, Wait):
             await self._sleep(action.seconds)
         elif isinstance(action, Done):

@@ -53,6 +53,14 @@ class Waiters:
         self._waiters.append(waiter)
         return waiter
 
+    def wait(self, waiter: Waiter, seconds: float) -> None:
+        """Wait for the bell of *waiter*, at most *seconds*; Ctrl-C ends its stay."""
+        try:
+            waiter.bell.acquire(timeout=seconds)
+        except BaseException:
+            self.leave(waiter)
+            raise
+
     def leave(self, waiter: Waiter) -> None:
         """Forget *waiter*."""
         self._waiters.remove(waiter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +10,7 @@ from streamll._delivery.actions import Done, Wait, Write
 from streamll._delivery.driver import Driver, log
 from streamll._delivery.outcome import Failure, failure_of
 from streamll._delivery.reentry import entering
+from streamll._delivery.starter import Starter
 from streamll._delivery.waiters import new_bell, ring
 
 if TYPE_CHECKING:
@@ -30,47 +30,34 @@ class Worker(Driver):
     def _start_afresh(self) -> None:
         super()._start_afresh()
         self._bell = new_bell()
-        self._ident = 0
-        self._thread: threading.Thread | None = None
+        self._starter = Starter(f"streamll-{self._name}", self._run, lambda: False)
 
-    def _launch(self) -> None:
-        name = f"streamll-{self._name}"
-        thread = threading.Thread(target=self._run, args=(self._claim,), name=name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is leaving
-            self._could_not_start()
+    def _is_started(self) -> bool:
+        return self._starter.started
 
-    def _could_not_start(self) -> None:
-        """Leave it to the next event to try again."""
-        self._claim.release()
-        self._asleep = True
-        if self._closing:
-            self._finish()
+    def _rouse(self) -> bool:
+        if self._starter.started:
+            ring(self._bell)
+            return True
+        return self._starter.start()
 
-    def _ring(self) -> None:
-        ring(self._bell)
-
-    def _is_worker(self) -> bool:
-        return _thread.get_ident() == self._ident
+    def _detains_worker(self) -> bool:
+        return self._starter.is_detained
 
     def _part(self, seconds: float) -> None:
-        thread = self._thread
-        if thread is not None and self._finished:
-            thread.join(seconds)
+        if self._finished:
+            self._starter.join(seconds)
 
-    def _run(self, claim: _thread.LockType) -> None:
-        self._ident = _thread.get_ident()
-        self._thread = threading.current_thread()
+    def _run(self) -> None:
+        starter = self._starter
         self._prepare()
-        while claim is self._claim:  # else it is a forked child's, and another one's now
+        while starter is self._starter:  # else this is a forked child, which has another
             try:
                 if self._step():
                     break
             except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
                 log(f"{self._name}: fault in delivery: {type(fault).__name__}")
                 self._bell.acquire(timeout=_FAULT_PAUSE)
-        self._ident = 0  # the system may give it to another thread
 
     def _step(self) -> bool:
         """Do one thing; return whether it was the last."""

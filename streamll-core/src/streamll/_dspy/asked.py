@@ -34,7 +34,7 @@ class Asked:
         failed: whether the last answer could not be used, so that another LM call for the
             same fields replaces its tokens.
         streamed: whether tokens of this or an earlier attempt were emitted.
-        told: the text that was emitted of each wanted field, per completed choice.
+        told: the text that was decoded of each wanted field, per completed choice.
         parsed: how many choices the adapter has parsed.
         llm_span_id: the call that told it.
     """

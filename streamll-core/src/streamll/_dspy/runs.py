@@ -38,6 +38,7 @@ class Run:
         index: tokens emitted.
         length: characters emitted.
         parts: the texts.
+        came: the texts as the model wrote them, to compare with what the adapter reads.
         waiting: what the token window holds back.
         sent: when the last token was emitted; seconds, monotonic.
         scrubber: holds back what may be the beginning of a secret.
@@ -51,6 +52,7 @@ class Run:
     index: int = 0
     length: int = 0
     parts: list[str] = attrs.field(factory=list)
+    came: list[str] = attrs.field(factory=list, repr=False)
     waiting: str = ""
     sent: float = float("-inf")
     scrubber: StreamScrubber = attrs.field(factory=_scrubber)
@@ -77,6 +79,7 @@ class Runs:
         """Emit what is certain of *text* now, or within the token window."""
         run = self._run(key)
         run.extra.update(extra)
+        run.came.append(text)
         self._add(run, run.scrubber.feed(text))
 
     def complete(self, choice: int, field: str | None = None) -> None:
@@ -148,12 +151,11 @@ class Runs:
             pipeline.emit(self._span, "reset", data, trusted=True)
 
     def drop(self, choice: int) -> bool:
-        """Forget the tokens of *choice*; return whether there were any."""
+        """Forget the tokens of *choice*; return whether any was emitted."""
         self._last = None
-        kept = {key: run for key, run in self._runs.items() if run.choice != choice}
-        dropped = len(kept) < len(self._runs)
-        self._runs = kept
-        return dropped
+        was_told = any(run.index for run in self._runs.values() if run.choice == choice)
+        self._runs = {key: run for key, run in self._runs.items() if run.choice != choice}
+        return was_told
 
     def fields(self, choice: int | None = None) -> dict[str, Run]:
         """Return the run of each field that was emitted, of *choice* or of any."""

@@ -77,7 +77,6 @@ class TokenStream:
         """End the text of one choice; the next text belongs to the next choice."""
         if self._parser is not None:
             self._take(self._parser.finish())
-        self._parser = None
         self._runs.complete(self._choice)
         self._runs.flush()
         self._asked.told.append(self._told())
@@ -168,11 +167,12 @@ class TokenStream:
                 self._runs.complete(self._choice, piece.field)
 
     def _told(self) -> dict[str, str]:
-        """Return the text of every wanted field; nothing where the adapter is not decoded."""
+        """Return every wanted field, unscrubbed; nothing where the adapter is not decoded."""
         runs = self._runs.fields(self._choice)
         if not runs:
             return {}
-        return {name: runs[name].text if name in runs else "" for name in self._fields.wanted}
+        wanted = self._fields.wanted
+        return {name: "".join(runs[name].came) if name in runs else "" for name in wanted}
 
 
 def _channel_of(field: str) -> str:
