@@ -16,16 +16,6 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
-from streamll._config import (
-    Configuration,
-    configure,
-    drain_on_sigterm,
-    flush,
-    get_sinks,
-    plugins,
-    shutdown,
-)
-from streamll._instrument import instrument
 from streamll._tracing import bound, context, emit, set_context, trace
 from streamll.errors import (
     ConfigurationError,
@@ -45,6 +35,16 @@ from streamll.source import Message, Source, Start
 from streamll.templates import Template
 
 if _TYPE_CHECKING:
+    from streamll._config import (
+        Configuration,
+        configure,
+        drain_on_sigterm,
+        flush,
+        get_sinks,
+        plugins,
+        shutdown,
+    )
+    from streamll._instrument import instrument
     from streamll._stream import Stream, stream
     from streamll._tokens import OutputFields, Parser, Piece
     from streamll.consuming import EventConsumer, EventStream, ReadStats, consume
@@ -105,8 +105,10 @@ __all__ = [  # noqa: RUF022 - grouped by use
 ]
 
 
-#: Resolved when asked for: what these need (asyncio, XML) would double the time of the import.
+#: Resolved when asked for: what these need (delivery, asyncio, XML) takes longer to import than
+#: all the rest, and a library that only emits never asks.
 _LAZY = {
+    "Configuration": "streamll._config",
     "EventConsumer": "streamll.consuming",
     "EventStream": "streamll.consuming",
     "OutputFields": "streamll._tokens",
@@ -114,14 +116,22 @@ _LAZY = {
     "Piece": "streamll._tokens",
     "ReadStats": "streamll.consuming",
     "Stream": "streamll._stream",
+    "configure": "streamll._config",
     "consume": "streamll.consuming",
+    "drain_on_sigterm": "streamll._config",
+    "flush": "streamll._config",
+    "get_sinks": "streamll._config",
+    "instrument": "streamll._instrument",
+    "plugins": "streamll._config",
+    "shutdown": "streamll._config",
     "stream": "streamll._stream",
 }
 
 
 def __getattr__(name: str) -> _Any:
     if name in _LAZY:
-        return getattr(_import_module(_LAZY[name]), name)
+        value = globals()[name] = getattr(_import_module(_LAZY[name]), name)
+        return value
     # Reading the version takes importlib.metadata, half of what importing streamll costs.
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415

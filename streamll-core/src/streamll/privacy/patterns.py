@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 import attrs
@@ -42,10 +43,9 @@ class Pattern:
     label: str = attrs.field(
         default=attrs.Factory(lambda pattern: f"[{pattern.name}]", takes_self=True)
     )
-    _whole: re.Pattern[str] = attrs.field(init=False, repr=False, eq=False)
 
-    @_whole.default
-    def _compile(self) -> re.Pattern[str]:
+    @cached_property
+    def _compiled(self) -> re.Pattern[str]:
         return re.compile(self.behind + self.whole)
 
     @property
@@ -65,7 +65,7 @@ class Pattern:
 
     def length_at(self, text: str, position: int) -> int:
         """Return the length of the secret that starts at *position*; 0 for none."""
-        match = self._whole.match(text, position)
+        match = self._compiled.match(text, position)
         return self.measure(match[0]) if match else 0
 
 
