@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamll.encoding import Limits, encode, json_safe
+from streamll._snapshot import Limits, json_safe, snapshot
+from streamll._snapshot.walker import Walker
+from streamll.encoding import encode
 from streamll.events import SCHEMA_VERSION, Event
 
 
@@ -131,3 +133,12 @@ def test_limits_reject_values_that_make_no_sense():
     """A limit below 1 is a configuration error."""
     with pytest.raises(ValueError, match="max_string must be above 0"):
         Limits(max_string=0)
+
+
+@given(anything)
+@settings(max_examples=300, deadline=None)
+def test_the_quick_copy_and_the_walk_agree(value):
+    """The quick way of copying changes nothing but the time it takes."""
+    walker = Walker(Limits())
+    walked = walker.walk(value, "", 0)
+    assert repr(snapshot(value, Limits())[0]) == repr(walked)

@@ -24,7 +24,7 @@ from streamll._pipeline import SEVERITIES, Pipeline, Processor, Route, Source
 from streamll._plugins import Plugin, registry
 from streamll._routes import Channels, resolve_sinks
 from streamll._sampling import sampler_for
-from streamll.encoding import Limits
+from streamll._snapshot import Limits
 from streamll.errors import ConfigurationError
 from streamll.privacy import Scrubber
 from streamll.settings import reject_unknown

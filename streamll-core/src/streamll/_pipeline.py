@@ -23,8 +23,9 @@ import attrs
 from streamll import _ids
 from streamll._capture import CaptureOptions
 from streamll._sampling import Fate, Sampler
+from streamll._snapshot import Limits, snapshot
 from streamll._spans import CONTEXT, LISTENER, Execution, Span
-from streamll.encoding import Limits, encode, snapshot
+from streamll.encoding import encode
 from streamll.events import SCHEMA_VERSION, Event
 from streamll.patterns import Patterns
 from streamll.privacy import Scrubber, StreamScrubber

@@ -10,8 +10,8 @@ import dspy
 
 from streamll._dspy import lm
 from streamll._dspy.hints import hint_unknown
+from streamll._snapshot import register_encoder
 from streamll._spans import Span
-from streamll.encoding import register_encoder
 
 __all__ = ["CALLS", "Call", "register_encoders"]
 

@@ -27,8 +27,9 @@ import msgspec
 
 from streamll import _ids
 from streamll._config import configure, flush
+from streamll._snapshot import Limits, json_safe
 from streamll._tracing import emit
-from streamll.encoding import Limits, encode, json_safe
+from streamll.encoding import encode
 from streamll.errors import DeliveryError
 from streamll.events import SCHEMA_VERSION, Batch, Event
 from streamll.sink import AsyncSink, Report, Sink
