@@ -12,6 +12,7 @@ import attrs
 import dspy
 
 from streamll import _runtime
+from streamll._dspy.signatures import facts_of
 from streamll._tokens import OutputFields, Parser, XmlTagParser, select_parser
 
 __all__ = ["TOOL_ARGS", "Asked", "new_parser", "output_fields"]
@@ -70,9 +71,13 @@ class Asked:
 
 def output_fields(signature: Any, chosen: frozenset[str] | None) -> OutputFields:
     """Return the output fields of *signature* and which of them are wanted."""
-    outputs = getattr(signature, "output_fields", {})
-    wanted = [name for name, info in outputs.items() if _streams(name, info.annotation, chosen)]
-    return OutputFields(outputs, wanted)
+    facts = facts_of(signature)
+    known = facts.wanted.get(chosen)
+    if known is None:
+        wanted = (name for name, kind in facts.outputs.items() if _streams(name, kind, chosen))
+        known = OutputFields(tuple(facts.outputs), frozenset(wanted))
+        facts.wanted[chosen] = known
+    return known
 
 
 def _streams(name: str, annotation: Any, chosen: frozenset[str] | None) -> bool:

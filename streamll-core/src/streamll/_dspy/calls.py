@@ -10,6 +10,7 @@ import dspy
 
 from streamll._dspy import lm
 from streamll._dspy.hints import hint_unknown
+from streamll._dspy.signatures import facts_of
 from streamll._snapshot import register_encoder
 from streamll._spans import Span
 
@@ -117,7 +118,7 @@ def _format_begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> None:
 
 def _format_start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Data:
     signature = _argument(inputs, "signature", 0)
-    return {"adapter": _class_name(instance), "signature": getattr(signature, "signature", None)}
+    return {"adapter": _class_name(instance), "signature": facts_of(signature).text}
 
 
 def _format_end(span: Span, outputs: Any) -> Data:

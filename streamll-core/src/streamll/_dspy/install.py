@@ -6,6 +6,7 @@
   captured twice.
 - The choice of a callback's handler is remembered per type: DSPy's own takes two
   `isinstance` checks against protocols for every call, which is most of a callback's cost.
+  So are the shapes of the functions it announces (see `arguments`).
 - `ParallelExecutor` passes the running span on to its threads (`dspy.Parallel`, `batch`,
   `Evaluate`, optimizers).
 - The engines let us watch the text of an LM call as it streams (see `taps`).
@@ -24,6 +25,7 @@ from dspy.utils import callback as dspy_callback
 from dspy.utils.parallelizer import ParallelExecutor
 
 from streamll import _runtime
+from streamll._dspy.arguments import Inspect
 from streamll._dspy.callback import Capture
 from streamll._dspy.calls import register_encoders
 from streamll._dspy.taps import install_taps
@@ -42,6 +44,7 @@ def install() -> None:
         if _installed:
             return
         _add_callback(Capture())
+        dspy_callback.inspect = Inspect()
         dspy_callback._get_on_start_handler = _remembered(dspy_callback._get_on_start_handler)
         dspy_callback._get_on_end_handler = _remembered(dspy_callback._get_on_end_handler)
         _follow_threads()

@@ -19,6 +19,7 @@ from streamll._dspy.asked import Asked
 from streamll._dspy.hints import hint_silence
 from streamll._dspy.marks import is_wanted
 from streamll._dspy.names import note_fields
+from streamll._dspy.signatures import facts_of
 from streamll._dspy.tokens import TokenStream
 from streamll._spans import CURRENT, Span
 
@@ -108,7 +109,7 @@ def remember_format(span: Span, adapter: Any, signature: Any) -> None:
     if span.parent is not None:
         again = before.again(adapter, signature) if before else Asked(adapter, signature)
         span.parent.details = again
-    note_fields(span, getattr(signature, "output_fields", ()))
+    note_fields(span, facts_of(signature).outputs)
 
 
 def note_unusable(span: Span, error: BaseException | None) -> None:
@@ -159,7 +160,7 @@ def start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Mapping[str, 
         data["provider"] = model.split("/", 1)[0]
     if asked is not None:
         data["adapter"] = type(asked.adapter).__name__
-        data["signature"] = getattr(asked.signature, "signature", None)
+        data["signature"] = facts_of(asked.signature).text
     if span.options.include_prompts:
         data["messages"] = inputs.get("messages") or inputs.get("prompt")
     return data

@@ -6,6 +6,7 @@ unmarked one, and marking twice or subclassing changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import dspy
@@ -40,10 +41,17 @@ def _named(target: Any) -> str:
 
 def options_of(module: Any) -> CaptureOptions | None:
     """Return the options of a marked module, the instance's before its class's."""
-    # Not getattr(): Module.__getattribute__ is guarded and instances may define __getattr__.
-    own = vars(module).get(_MARK) if hasattr(module, "__dict__") else None
-    found = own if own is not None else getattr(type(module), _MARK, None)
+    found = _own(module).get(_MARK) or getattr(type(module), _MARK, None)
     return found if isinstance(found, CaptureOptions) else None
+
+
+def _own(module: Any) -> Mapping[str, Any]:
+    """Return the attributes of *module* itself; `Module.__getattribute__` is guarded."""
+    try:
+        attributes: Mapping[str, Any] = object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
+    return attributes
 
 
 def is_wanted(span: Span) -> bool:

@@ -8,6 +8,7 @@ are routed as ``rag_pipeline``, as the guide shows.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,8 @@ from streamll._spans import Span
 from streamll.templates import snake_case
 
 __all__ = ["fields_of", "name_module", "note_fields"]
+
+_snake_case = lru_cache(maxsize=1_024)(snake_case)
 
 #: Root program -> id of each module in it -> attribute path.
 _paths: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary()
@@ -55,7 +58,7 @@ def name_module(span: Span, module: Any, options: CaptureOptions | None) -> None
     if options is not None and options.name is not None:
         span.module_name = options.name
     elif kind.__module__.partition(".")[0] != "dspy" or span.module_name is None:
-        span.module_name = snake_case(kind.__name__)
+        span.module_name = _snake_case(kind.__name__)
     if span.execution.root is None:
         span.execution.root = _Root(module)
     span.module_path = _path(span.execution.root, module) or span.module_path

@@ -43,6 +43,7 @@ class Run:
         sent: when the last token was emitted; seconds, monotonic.
         scrubber: holds back what may be the beginning of a secret.
         is_redacted: whether something was removed since the last token.
+        is_complete: whether nothing more comes.
     """
 
     choice: int
@@ -57,6 +58,7 @@ class Run:
     sent: float = float("-inf")
     scrubber: StreamScrubber = attrs.field(factory=_scrubber)
     is_redacted: bool = False
+    is_complete: bool = False
 
     @property
     def text(self) -> str:
@@ -80,12 +82,14 @@ class Runs:
         run = self._run(key)
         run.extra.update(extra)
         run.came.append(text)
+        run.is_complete = False
         self._add(run, run.scrubber.feed(text))
 
     def complete(self, choice: int, field: str | None = None) -> None:
         """Emit what the scrubber holds back of a field that is complete; of None, of all."""
         for run in tuple(self._runs.values()):
-            if run.choice == choice and field in (None, run.field):
+            if run.choice == choice and field in (None, run.field) and not run.is_complete:
+                run.is_complete = True
                 self._add(run, run.scrubber.finish())
 
     def _add(self, run: Run, text: str) -> None:

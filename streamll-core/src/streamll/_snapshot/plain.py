@@ -7,7 +7,7 @@ from typing import Any
 
 from streamll._snapshot.limits import Limits
 from streamll._snapshot.secret_names import is_secret
-from streamll._snapshot.shown import encoders
+from streamll._snapshot.shown import encoder_of
 from streamll._snapshot.walker import INT_RANGE
 
 __all__ = ["NotPlain", "PlainCopy"]
@@ -63,7 +63,7 @@ class PlainCopy:
         return value
 
     def _known(self, value: Any, kind: type, depth: int) -> Any:
-        encoder = encoders.get(kind)
+        encoder = encoder_of(kind)
         if encoder is None or depth >= self._limits.max_depth:
             raise NotPlain
         return self.of(encoder(value), depth + 1)

@@ -17,20 +17,28 @@ from uuid import UUID
 import attrs
 import msgspec
 
-__all__ = ["encoders", "register_encoder", "shown", "unknown"]
+__all__ = ["encoder_of", "register_encoder", "shown", "unknown"]
 
 #: Type -> what shows its objects as JSON-like values.
-encoders: dict[type, Callable[[Any], Any]] = {}
+_encoders: dict[type, Callable[[Any], Any]] = {}
 
 
 def register_encoder(kind: type, encoder: Callable[[Any], Any]) -> None:
     """Teach the snapshot how to show *kind*; *encoder* returns JSON-like values."""
-    encoders[kind] = encoder
+    _encoders[kind] = encoder
+
+
+def encoder_of(kind: type) -> Callable[[Any], Any] | None:
+    """Return what shows objects of *kind*: what is registered for it or its nearest base."""
+    for base in kind.__mro__:
+        if base in _encoders:
+            return _encoders[base]
+    return None
 
 
 def shown(value: Any) -> Any:
     """What a known rich type looks like, or its type name."""
-    encoder = next((encoders[kind] for kind in type(value).__mro__ if kind in encoders), None)
+    encoder = encoder_of(type(value))
     if encoder is not None:
         return encoder(value)
     if isinstance(value, (datetime, date, time)):

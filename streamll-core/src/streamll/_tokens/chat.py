@@ -29,6 +29,7 @@ __all__ = ["ChatParser"]
 _BREAK = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 _OPENING = "[[ ## "
 _CLOSING = " ## ]]"
+_HEADER = re.compile(r"\[\[ ## (?:\w+) ## \]\]")
 
 
 class _Line(enum.Enum):
@@ -102,7 +103,7 @@ class ChatParser:
 
     def finish(self) -> list[Piece]:
         """Close the last section; an unfinished header is text."""
-        self._writer.write(self._header.text)
+        self._give_up_header()
         self._writer.close()
         return self._writer.take()
 
@@ -114,16 +115,23 @@ class ChatParser:
         self._after_return = text[-1] == "\r"
         return _BREAK.sub("\n", rest)
 
+    def _give_up_header(self) -> None:
+        """Take an unfinished header for text."""
+        if self._header.chars:
+            self._writer.write(self._header.text)
+            self._header = _Header()
+
     def _break(self) -> None:
-        self._writer.write(self._header.text)
+        self._give_up_header()
         if self._on_header_line:
             self._writer.discard()
         self._writer.write("\n")
-        self._header = _Header()
         self._line, self._indent, self._on_header_line = _Line.START, 0, False
 
     def _extend(self, text: str) -> None:
         """Add *text*, which has no line break, to the current line."""
+        if not text:
+            return
         if self._line is _Line.START:
             text = self._skip_indent(text)
         if self._line is _Line.HEADER:
@@ -133,14 +141,20 @@ class ChatParser:
 
     def _skip_indent(self, text: str) -> str:
         body = text.lstrip()
-        self._writer.write(text[: len(text) - len(body)])
-        self._indent += len(text) - len(body)
+        indent = len(text) - len(body)
+        if indent:
+            self._writer.write(text[:indent])
+            self._indent += indent
         if body:
             self._line = _Line.HEADER
         return body
 
     def _match_header(self, text: str) -> str:
         """Read on in the header and return what turned out to be text."""
+        whole = None if self._header.chars else _HEADER.match(text)
+        if whole:  # all of it at once, as in an answer that did not stream
+            self._header.chars = list(whole[0])
+            return self._open_section() + text[whole.end() :]
         for at, char in enumerate(text):
             if not self._header.accepts(char):
                 return self._end_header() + text[at:]
