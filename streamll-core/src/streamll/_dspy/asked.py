@@ -74,9 +74,8 @@ def output_fields(signature: Any, chosen: frozenset[str] | None) -> OutputFields
     facts = facts_of(signature)
     known = facts.wanted.get(chosen)
     if known is None:
-        wanted = (name for name, kind in facts.outputs.items() if _streams(name, kind, chosen))
-        known = OutputFields(tuple(facts.outputs), frozenset(wanted))
-        facts.wanted[chosen] = known
+        wanted = [name for name, kind in facts.outputs.items() if _streams(name, kind, chosen)]
+        known = facts.wanted[chosen] = OutputFields(facts.outputs, wanted)
     return known
 
 

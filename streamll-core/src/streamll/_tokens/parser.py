@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import attrs
@@ -26,6 +26,14 @@ class Piece:
     is_last: bool = False
 
 
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(names)
+
+
+def _set(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
 @attrs.frozen(slots=True)
 class OutputFields:
     """What a parser must know of a signature.
@@ -35,8 +43,8 @@ class OutputFields:
         wanted: those whose pieces are asked for.
     """
 
-    names: tuple[str, ...] = attrs.field(converter=tuple)
-    wanted: frozenset[str] = attrs.field(converter=frozenset)
+    names: tuple[str, ...] = attrs.field(converter=_names)
+    wanted: frozenset[str] = attrs.field(converter=_set)
 
 
 class Parser(Protocol):
