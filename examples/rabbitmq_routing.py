@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 
 import dspy
 
@@ -21,6 +22,7 @@ from streamll.testing import ScriptedAnswer, ScriptedLM
 from streamll_rabbitmq import RabbitMQQueue, RabbitMQTopology
 
 EXCHANGE = "ai_events"
+RETRIES = 2
 
 TOPOLOGY = RabbitMQTopology([
     RabbitMQQueue("audit_queue", "ai.*.start", type="quorum"),
@@ -58,41 +60,39 @@ def produce(url: str) -> None:
             print(f"the program failed: {type(error).__name__}")
 
 
-async def show(url: str, queue: str) -> None:
-    """Print what waits in a queue."""
-    try:
-        async with asyncio.timeout(2), streamll.consume(url, queue=queue) as events:
-            async for event in events:
-                token = event.data.get("token", "")
-                print(f"{queue}: {event.operation} {event.event_type} {token}")
-    except TimeoutError:
-        pass
+async def show(url: str, queue: str, count: int) -> None:
+    """Print the next events of a queue."""
+    async with streamll.consume(url, queue=queue) as events:
+        for _ in range(count):
+            event = await anext(events)
+            token = event.data.get("token", "")
+            print(f"{queue}: {event.operation} {event.event_type} {token}")
 
 
 async def handle_alerts(url: str) -> None:
     """Page somebody; what fails three times goes to `alerts_queue.dead`."""
-    consumer = streamll.EventConsumer(url, queue="alerts_queue", retries=2, retry_delay=0.5)
+    consumer = streamll.EventConsumer(url, queue="alerts_queue", retries=RETRIES, retry_delay=0.5)
+    tries: Counter[str] = Counter()
 
     @consumer.on("error")
     async def page(event: streamll.Event) -> None:
         print(f"alerts_queue: paging about {event.operation}")
+        tries[event.operation] += 1
+        if tries["llm_call"] > RETRIES:
+            consumer.stop()
         if event.operation == "llm_call":
             raise ConnectionError("the pager does not answer")
 
-    async def stop_soon() -> None:
-        await asyncio.sleep(4)
-        consumer.stop()
-
-    await asyncio.gather(consumer.run(), stop_soon())
+    await consumer.run()
 
 
 async def main(url: str) -> None:
     print(TOPOLOGY)
     await asyncio.to_thread(produce, url)
-    await show(url, "audit_queue")
-    await show(url, "monitoring_queue")
+    await show(url, "audit_queue", 4)  # a module and an LM call, twice
+    await show(url, "monitoring_queue", 4)
     await handle_alerts(url)
-    await show(url, "alerts_queue.dead")
+    await show(url, "alerts_queue.dead", 1)
 
 
 if __name__ == "__main__":

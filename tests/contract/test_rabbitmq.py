@@ -22,7 +22,7 @@ class TestRabbitMQSink(SinkContract):
     def make_sink(self):
         self.queues = Queues(self.url, unique("contract"))
         self.queue = self.queues.bind("#")
-        return RabbitMQSink(self.url, self.queues.exchange, op_timeout=20)
+        return RabbitMQSink(self.url, self.queues.exchange, op_timeout=60)
 
     def read(self, sink):
         return [message.body for message in self.queues.messages(self.queue)]

@@ -12,7 +12,7 @@ import pytest
 import streamll
 from streamll.sinks import RabbitMQSink, RedisSink
 from streamll.testing import ScriptedAnswer, ScriptedLM
-from support.rabbitmq_probe import Queues
+from support.rabbitmq_probe import PATIENCE, Queues
 from support.snippets import Snippet, run, snippets
 
 pytestmark = pytest.mark.broker
@@ -70,7 +70,7 @@ def test_the_sink_snippet_fills_a_queue(broker):
     code = snippet("Enterprise message queuing", **{"rabbitmq.company.com:5672": address(broker)})
     sink = run(code)["rabbitmq_sink"]
     ask()
-    streamll.flush()
+    streamll.flush(PATIENCE)
     assert types_in(queues, queue) == ["start", "token", "token", "end"]
     assert queues.keys(queue)[1] == "dspy.llm_call.token"
     assert sink.settings.durable
@@ -92,7 +92,7 @@ def test_the_routing_snippet_delivers_to_three_queues(broker):
     ask()
     with pytest.raises(Exception, match="down"):
         ask(ValueError("down"))
-    streamll.flush()
+    streamll.flush(PATIENCE)
     assert len(promised) == 3
     for kind, queue in promised.items():
         assert set(queues.keys(queue)) == {f"ai.rag_pipeline.{kind}"}
@@ -114,7 +114,7 @@ def test_the_multi_sink_snippet_in_production(broker, redis_server, monkeypatch)
     }
     run(snippet("# Development: Terminal only", **hosts), os=os)
     ask()
-    streamll.flush()
+    streamll.flush(PATIENCE)
     assert types_in(queues, queue) == ["start", "token", "token", "end"]
     kept = redis_server.run("XRANGE", "prod_ai_events", "-", "+")
     assert [message.body for message in queues.messages(queue)] == [
@@ -133,7 +133,7 @@ def test_the_production_snippet_takes_its_urls_from_the_environment(
     names = {"streamll": streamll, "os": os, "RabbitMQSink": RabbitMQSink, "RedisSink": RedisSink}
     run(snippet("# Redis for real-time + RabbitMQ for durability"), **names)
     ask()
-    assert streamll.flush()
+    assert streamll.flush(PATIENCE)
     assert types_in(queues, queue) == ["start", "token", "token", "end"]
     assert all(sink.stats.dropped == {} for sink in streamll.get_sinks())
 
@@ -156,7 +156,7 @@ def test_the_health_snippet_shows_the_connection(broker, capfd):
     before = capfd.readouterr().out.splitlines()
     streamll.configure(sinks=[sink])
     streamll.emit("x")
-    assert streamll.flush()
+    assert streamll.flush(PATIENCE)
     run(code, streamll_sinks=streamll.get_sinks())
     during = capfd.readouterr().out.splitlines()
     assert before[0] == "RabbitMQSink: running=False"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from datetime import UTC, datetime
 from typing import Any
@@ -55,6 +56,34 @@ def test_a_message_carries_the_native_properties() -> None:
         "severity": "debug",
         "span_id": event.span_id,
     }
+
+
+def test_cloudevents_attributes_are_headers() -> None:
+    """Binary content mode: all attributes that are required, body and properties untouched."""
+    event = make_event(event_type="start", operation="module_forward", module_name=None)
+    plain, found = (properties_of(event, make_codec(cloudevents=c)) for c in (False, True))
+    attributes = {k: v for k, v in found.headers.items() if k.startswith("cloudEvents:")}
+    assert attributes == {
+        "cloudEvents:specversion": "1.0",
+        "cloudEvents:id": event.event_id,
+        "cloudEvents:source": "/streamll/streamll",
+        "cloudEvents:type": "streamll.module_forward.start",
+        "cloudEvents:time": "2026-01-02T03:04:05.678901+00:00",
+        "cloudEvents:traceparent": f"00-{event.trace_id}-{event.span_id}-01",
+    }
+    assert {k: v for k, v in found.headers.items() if k not in attributes} == plain.headers
+    assert found.content_type == plain.content_type == "application/json"
+
+
+@given(text=anything, app_id=st.text(min_size=1, max_size=50))
+def test_cloudevents_attributes_hold_whatever_events_hold(text: str, app_id: str) -> None:
+    """The source is a URI reference, the type has no control characters."""
+    event = make_event(operation=text, event_type=text, module_name=text, name=text)
+    headers = properties_of(event, make_codec(cloudevents=True, app_id=app_id)).headers
+    assert headers["cloudEvents:source"].isascii()
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f ]", headers["cloudEvents:source"])
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", headers["cloudEvents:type"])
+    assert headers.get("cloudEvents:subject", "x")
 
 
 def test_a_sink_that_is_not_durable_sends_transient_messages() -> None:
@@ -151,3 +180,4 @@ def test_what_is_remembered_per_kind_is_bounded() -> None:
         event = make_event(operation=f"op{number}", timestamp=datetime.now(UTC))
         assert codec.message(event, b"{}").routing_key == f"streamll.op{number}.token".encode()
     assert len(codec._kinds) <= 1024
+    assert len(codec._spans) <= 1024

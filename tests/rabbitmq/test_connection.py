@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from streamll_rabbitmq import RabbitMQSink
 from streamll_rabbitmq._address import Address
 from streamll_rabbitmq._connection import Link
 from streamll_rabbitmq._settings import RabbitMQSettings
 from support.events import batch_of, make_events
+from support.rabbitmq_producer import patient
 
 if TYPE_CHECKING:
     from support.rabbitmq_probe import Probe
@@ -49,7 +49,7 @@ async def test_a_forked_child_leaves_its_parents_connection_alone(
 ) -> None:
     """It makes one of its own; the parent's goes on."""
     queue = await probe.bind(exchange)
-    sink = RabbitMQSink(broker.url(), exchange=exchange)
+    sink = patient(broker.url(), exchange=exchange)
     await sink.open()
     parents = sink.connection
     with monkeypatch.context() as child:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streamll import DeliveryError, PermanentError, TransientError
-from streamll_rabbitmq import RabbitMQSink
 from support.events import batch_of, make_event, make_events
+from support.rabbitmq_producer import patient
 
 if TYPE_CHECKING:
     from support.rabbitmq_probe import Probe
@@ -27,7 +27,7 @@ async def test_a_trusted_broker_gets_the_events(
     """S10: right chain and right name."""
     queue = await probe.bind(exchange)
     url = f"amqps://localhost:{broker.tls_port}"
-    sink = RabbitMQSink(url, exchange=exchange, tls_ca_file=certificates.authority)
+    sink = patient(url, exchange=exchange, tls_ca_file=certificates.authority)
     assert await sink.write(batch_of(make_events(3))) is None
     assert await probe.count(queue) == 3
     await sink.close()
@@ -54,13 +54,32 @@ async def test_an_untrusted_broker_gets_nothing(
     host = "127.0.0.1" if case == "wrong host name" else "localhost"
     port = broker.port if case == "not TLS at all" else broker.tls_port
     authority = None if case == "unknown authority" else certificates.authority
-    sink = RabbitMQSink(f"amqps://{host}:{port}", exchange=exchange, tls_ca_file=authority)
+    sink = patient(f"amqps://{host}:{port}", exchange=exchange, tls_ca_file=authority)
     kind = TransientError if case == "not TLS at all" else PermanentError
     with pytest.raises(kind, match=says):
         await sink.write(batch_of(make_events(1)))
     assert sink.connection is None
     assert await probe.count(queue) == 0
     await sink.close()
+
+
+async def test_an_expired_certificate_gets_nothing(certificates: Certificates) -> None:
+    """S10: of the right authority and name, but out of date."""
+    received = asyncio.Event()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificates.expired())
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.set()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        sink = patient(f"amqps://localhost:{port}", tls_ca_file=certificates.authority)
+        with pytest.raises(PermanentError, match="certificate has expired"):
+            await sink.write(batch_of(make_events(1)))
+        assert not received.is_set()
+        await sink.close()
 
 
 async def test_only_an_explicit_context_skips_verification(
@@ -73,7 +92,7 @@ async def test_only_an_explicit_context_skips_verification(
     context.verify_mode = ssl.CERT_NONE
     url = f"amqps://127.0.0.1:{broker.tls_port}"
     with pytest.warns(UserWarning, match="not verified"):
-        sink = RabbitMQSink(url, exchange=exchange, ssl_context=context)
+        sink = patient(url, exchange=exchange, ssl_context=context)
     assert await sink.write(batch_of(make_events(1))) is None
     await sink.close()
 
@@ -88,11 +107,11 @@ async def test_neither_secrets_nor_payload_reach_logs_or_tracebacks(
     canary = "".join(["CAN", "ARY"])  # a traceback quotes this file
     await probe.exchange(f"{exchange}-direct", "direct")
     sinks = [
-        RabbitMQSink(broker.url(), exchange=exchange, username=canary, password=canary),
-        RabbitMQSink(broker.url(), exchange=f"{exchange}-direct"),
-        RabbitMQSink(broker.url(vhost="closed"), exchange=exchange),
-        RabbitMQSink(broker.url(), exchange=exchange),
-        RabbitMQSink(f"amqp://{canary}:{canary}@127.0.0.1:1", exchange=exchange),
+        patient(broker.url(), exchange=exchange, username=canary, password=canary),
+        patient(broker.url(), exchange=f"{exchange}-direct"),
+        patient(broker.url(vhost="closed"), exchange=exchange),
+        patient(broker.url(), exchange=exchange),
+        patient(f"amqp://{canary}:{canary}@127.0.0.1:1", exchange=exchange),
     ]
     events = [make_event(data={"token": canary}), make_event(name=canary, operation=canary)]
     texts: list[str] = []
@@ -114,7 +133,7 @@ async def test_the_client_logs_nothing_for_us_and_all_for_others(
     """An application that uses the same client library keeps its log lines."""
     caplog.set_level(logging.DEBUG)
     caplog.set_level(logging.DEBUG, "aiormq.connection")
-    sink = RabbitMQSink(broker.url(), exchange=exchange, mandatory=False)
+    sink = patient(broker.url(), exchange=exchange, mandatory=False)
     await sink.write(batch_of(make_events(3)))
     await sink.close()
     assert not [record for record in caplog.records if record.name.startswith("aiormq")]

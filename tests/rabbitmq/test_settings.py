@@ -48,7 +48,14 @@ def test_a_url_is_read_as_amqp_clients_read_it(url: str, expected: Address) -> N
     assert Address.parse(url) == expected
 
 
-@pytest.mark.parametrize("given", ["amqp://a,amqp://b:1", ["amqp://a", "amqp://b:1"]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "amqp://a,amqp://b:1",
+        ["amqp://a", "amqp://b:1"],
+        "amqp://user:pass@a/, amqp://user:p,ss@b:1/",
+    ],
+)
 def test_a_cluster_is_a_list_or_a_comma_list(given: str | list[str]) -> None:
     """Both ways name the same nodes, in order."""
     assert [str(address) for address in Address.parse_all(given)] == ["a:5672", "b:1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 import streamll
 from streamll import ConfigurationError, PermanentError, TransientError
 from streamll.source import Start
-from streamll_rabbitmq import RabbitMQSink, RabbitMQSource
+from streamll_rabbitmq import RabbitMQSource
 from support.events import batch_of, body_of, make_events
-from support.rabbitmq_probe import unique
+from support.rabbitmq_probe import PATIENCE, unique
+from support.rabbitmq_producer import patient
 from support.tcp_proxy import TcpProxy
 
 pytestmark = [pytest.mark.broker, pytest.mark.anyio]
@@ -23,7 +25,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.anyio]
 async def opened(broker, exchange, **options):
     """Open a source for the length of a block."""
     url = options.pop("url", None) or broker.url()
-    source = RabbitMQSource(url, exchange=exchange, op_timeout=10, **options)
+    source = RabbitMQSource(url, exchange=exchange, op_timeout=60, **options)
     await source.open()
     try:
         yield source
@@ -34,16 +36,16 @@ async def opened(broker, exchange, **options):
 async def publish(broker, exchange, count, **changes):
     """Publish events with a sink and return their bodies."""
     events = make_events(count, **changes)
-    sink = RabbitMQSink(broker.url(), exchange=exchange, op_timeout=20)
+    sink = patient(broker.url(), exchange=exchange)
     assert await sink.write(batch_of(events)) is None
     await sink.close()
     return [body_of(event) for event in events]
 
 
-async def reading(source, count, limit=20.0):
+async def reading(source, count):
     """Receive until there are *count* messages."""
     messages = []
-    async with asyncio.timeout(limit):
+    async with asyncio.timeout(PATIENCE):
         while len(messages) < count:
             messages += await source.receive(0.5)
     return messages
@@ -128,9 +130,10 @@ async def test_a_retry_comes_when_due_and_is_counted(broker, probe, exchange):
         await publish(broker, exchange, 2)
         first, second = await reading(source, 2)
         await source.ack([first])
+        began = time.monotonic()
         await source.retry(second, 0.3)
-        assert await source.receive(0.05) == []
         (again,) = await reading(source, 1)
+        assert time.monotonic() - began >= 0.3
         assert (again.body, again.key, again.attempts) == (second.body, second.key, 2)
         await source.retry(again, 0)
         (third,) = await reading(source, 1)
@@ -178,6 +181,15 @@ async def test_a_stream_queue_is_replayed_from_any_place(broker, exchange):
         assert len(await reading(source, 105)) == 105
 
 
+async def test_a_stream_that_is_read_as_a_queue_is_refused(broker, probe, exchange):
+    """It would skip what comes while the connection is lost; the message says what to do."""
+    queue = await probe.bind(exchange, kind="stream")
+    async with opened(broker, exchange, queue=queue) as source:
+        await publish(broker, exchange, 1)
+        with pytest.raises(PermanentError, match="queue_type='stream'"):
+            await reading(source, 1)
+
+
 async def test_a_stream_goes_on_where_it_was(broker, exchange):
     """After `open` the next message is the one after the last received."""
     options = {"queue": unique(), "queue_type": "stream", "prefetch": 7}
@@ -211,6 +223,29 @@ async def test_a_lost_connection_is_told_and_the_queue_goes_on(start_broker):
     assert bodies(again) == bodies(found)[2:]
 
 
+@pytest.mark.slow
+async def test_row_6_a_frozen_broker_is_noticed_and_nothing_is_missing(start_broker):
+    """SIGSTOP: no read and no `open` hangs; after SIGCONT what was not acked comes again."""
+    broker = start_broker()
+    queue = unique()
+    source = RabbitMQSource(broker.url(), queue=queue, op_timeout=2.0, heartbeat=1)
+    await source.open()
+    expected = await publish(broker, "streamll", 10)
+    found = await reading(source, 10)
+    await source.ack(found[:2])
+    broker.freeze()
+    with pytest.raises(TransientError):
+        await reading(source, 1)
+    with pytest.raises(TransientError, match="did not answer in time"):
+        async with asyncio.timeout(PATIENCE):
+            await source.open()
+    broker.thaw()
+    async with opened(broker, "streamll", queue=queue) as source:
+        again = await reading(source, 8)
+        await source.ack(again)
+    assert sorted(bodies(again)) == sorted(expected[2:])
+
+
 async def test_resets_lose_nothing(broker, probe, exchange):
     """Over a connection that breaks again and again, each message is acked in the end."""
     queue = unique()
@@ -219,8 +254,8 @@ async def test_resets_lose_nothing(broker, probe, exchange):
     seen = set()
     with TcpProxy(broker.port).running() as proxy:
         url = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
-        source = RabbitMQSource(url, exchange=exchange, queue=queue, prefetch=20)
-        async with asyncio.timeout(60):
+        source = RabbitMQSource(url, exchange=exchange, queue=queue, prefetch=20, op_timeout=30)
+        async with asyncio.timeout(PATIENCE):
             while len(seen) < 1000:
                 proxy.reset_after = 2500
                 with contextlib.suppress(TransientError):
@@ -247,6 +282,25 @@ async def test_a_deleted_queue_is_a_loss(broker, probe, exchange):
         assert bodies(await reading(source, 1)) == expected
 
 
+async def test_what_arrives_while_messages_are_taken_is_not_lost(broker, exchange, monkeypatch):
+    """Header and body of a message come in pieces, and `receive` may be called in between."""
+    async with opened(broker, exchange, queue=unique()) as source:
+        inbox, taken = source._inbox, []
+        read = inbox._read_content
+
+        async def read_later(*arguments):
+            taken.extend(inbox.take())
+            return await read(*arguments)
+
+        monkeypatch.setattr(inbox, "_read_content", read_later)
+        expected = await publish(broker, exchange, 20)
+        async with asyncio.timeout(PATIENCE):
+            while len(taken) < 20:
+                await inbox.wait(1)
+                taken += inbox.take()
+    assert bodies(taken) == expected
+
+
 async def test_a_cancelled_receive_loses_nothing(broker, exchange):
     """What was not returned is returned by the next call."""
     async with opened(broker, exchange, queue=unique()) as source:
@@ -261,15 +315,17 @@ async def test_a_cancelled_receive_loses_nothing(broker, exchange):
 
 async def test_a_wrong_password_is_permanent_and_not_shown(broker):
     """Trying again does not help."""
-    source = RabbitMQSource(broker.url(), username="audit", password="wrong-secret")
+    source = RabbitMQSource(broker.url(), username="audit", password="wrong-secret", op_timeout=60)
     with pytest.raises(PermanentError) as caught:
         await source.open()
     assert "secret" not in str(caught.value)
 
 
 async def test_a_user_without_rights_is_told_what_is_missing(broker, exchange):
-    """S12: the message names the queue."""
-    source = RabbitMQSource(broker.url("nobody"), exchange=exchange, queue="forbidden")
+    """Row 20 for the read side: the message names the queue."""
+    source = RabbitMQSource(
+        broker.url("nobody"), exchange=exchange, queue="forbidden", op_timeout=60
+    )
     with pytest.raises(PermanentError, match="forbidden"):
         await source.open()
 
@@ -283,7 +339,7 @@ async def test_tls_verifies_the_broker(broker, certificates, exchange):
         assert bodies(await reading(source, 2)) == expected
     for bad in ({"url": url}, {"url": f"amqps://127.0.0.1:{port}/", "tls_ca_file": authority}):
         with pytest.raises(PermanentError):
-            await RabbitMQSource(**bad).open()
+            await RabbitMQSource(**bad, op_timeout=60).open()
 
 
 async def test_consume_reads_from_a_url(broker, probe, exchange):
@@ -292,7 +348,7 @@ async def test_consume_reads_from_a_url(broker, probe, exchange):
     await publish(broker, exchange, 3, event_type="token")
     url = f"{broker.url()}?exchange={exchange}&queue={queue}"
     found = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         async with streamll.consume(url, only="token") as events:
             async for event in events:
                 found.append(event)
@@ -325,7 +381,7 @@ async def test_a_failing_handler_is_retried_then_buried(broker, probe, exchange)
         consumer.stop()
         return letter
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         _, letter = await asyncio.gather(consumer.run(), until_buried())
     assert sorted(calls) == ["end"] * 4 + ["error"] * 3
     assert "ValueError" in letter.headers["streamll-reason"]

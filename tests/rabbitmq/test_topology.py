@@ -11,7 +11,8 @@ import pytest
 from streamll import ConfigurationError, PermanentError
 from streamll_rabbitmq import RabbitMQQueue, RabbitMQSink, RabbitMQTopology
 from support.events import batch_of, make_event
-from support.rabbitmq_probe import unique
+from support.rabbitmq_probe import PATIENCE, unique
+from support.rabbitmq_producer import patient
 from support.snippets import ROOT
 
 
@@ -23,7 +24,7 @@ async def test_queues_are_there_before_the_first_event(broker, probe, exchange):
     topology = RabbitMQTopology(
         [RabbitMQQueue(name, ["*.*.start", "*.*.error"], type=k) for k, name in names.items()]
     )
-    sink = RabbitMQSink(broker.url(), exchange=exchange, op_timeout=20, topology=topology)
+    sink = patient(broker.url(), exchange=exchange, topology=topology)
     for _ in range(2):
         events = [make_event(event_type="start"), make_event(event_type="error")]
         assert await sink.write(batch_of(events)) is None
@@ -45,11 +46,11 @@ async def test_what_expires_or_overflows_goes_to_the_dead_letters(broker, probe,
             RabbitMQQueue(brief, "*.*.end", message_ttl=0.05, dead_letter=dead),
         ]
     )
-    sink = RabbitMQSink(broker.url(), exchange=exchange, op_timeout=20, topology=topology)
+    sink = patient(broker.url(), exchange=exchange, topology=topology)
     kinds = ["start", "start", "start", "end"]
     assert await sink.write(batch_of([make_event(event_type=k) for k in kinds])) is None
     found = await probe.channel.get_queue(dead)
-    async with asyncio.timeout(20), found.iterator(no_ack=True) as letters:
+    async with asyncio.timeout(PATIENCE), found.iterator(no_ack=True) as letters:
         types = [(await anext(letters)).type for _ in range(3)]
     assert sorted(types) == ["end", "start", "start"]
     assert await probe.count(short) == 1
@@ -62,9 +63,7 @@ async def test_a_queue_for_what_no_queue_takes(broker, probe, exchange):
     """Bound to the alternate exchange."""
     rest = f"{exchange}.rest"
     topology = RabbitMQTopology([RabbitMQQueue(rest, "#", exchange=rest)])
-    sink = RabbitMQSink(
-        broker.url(), exchange=exchange, op_timeout=20, alternate_exchange=rest, topology=topology
-    )
+    sink = patient(broker.url(), exchange=exchange, alternate_exchange=rest, topology=topology)
     assert await sink.write(batch_of([make_event()])) is None
     assert await probe.count(rest) == 1
     await sink.close()
@@ -76,7 +75,7 @@ async def test_a_queue_that_differs_is_permanent_and_named(broker, probe, exchan
     """Nothing that is there is changed or deleted."""
     queue = await probe.bind(exchange, kind="quorum")
     topology = RabbitMQTopology([RabbitMQQueue(queue, "#")])
-    sink = RabbitMQSink(broker.url(), exchange=exchange, op_timeout=20, topology=topology)
+    sink = patient(broker.url(), exchange=exchange, topology=topology)
     with pytest.raises(PermanentError, match=f"cannot create queue '{queue}'"):
         await sink.open()
     await sink.close()
@@ -122,7 +121,7 @@ def test_the_routing_example_runs(start_broker):
     """Audit, monitoring, alerts; retried twice, then among the dead letters."""
     command = [sys.executable, "examples/rabbitmq_routing.py", start_broker().url()]
     done = subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=90
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -26,7 +26,7 @@ import attrs
 __all__ = ["Certificates", "RabbitMQServer", "cluster", "missing_reason"]
 
 #: Seconds a broker may take to boot on a busy machine.
-BOOT_TIMEOUT = 90.0
+BOOT_TIMEOUT = 240.0
 
 USERS: dict[str, tuple[str, str]] = {
     # name: (password, permissions on vhost "/": configure, write and read)
@@ -83,8 +83,20 @@ class Certificates:
         )
         return made
 
+    def expired(self) -> tuple[str, str]:
+        """Make another server certificate, no longer valid; return its path and its key's."""
+        authority = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+        name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        self._run("req", "-new", "-key", "server.key", *name, "-out", "expired.csr")
+        dates = ["-days", "-1", "-copy_extensions", "copy"]
+        self._run("x509", "-req", "-in", "expired.csr", *authority, *dates, "-out", "expired.pem")
+        return str(self.folder / "expired.pem"), str(self.folder / "server.key")
+
     def _openssl(self, *arguments: str) -> None:
-        command = ["openssl", "req", "-x509", *arguments]
+        self._run("req", "-x509", *arguments)
+
+    def _run(self, *arguments: str) -> None:
+        command = ["openssl", *arguments]
         subprocess.run(command, cwd=self.folder, check=True, capture_output=True, timeout=30)
 
     @property
@@ -115,7 +127,7 @@ class Epmd:
 
 
 def spawn(command: Sequence[str], env: Mapping[str, str], output: Path) -> subprocess.Popen[bytes]:
-    """Start *command* so that the kernel kills it when this process dies, however it dies."""
+    """Start *command* so that the kernel kills it when this thread dies, however it dies."""
     guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     with output.open("ab") as sink:
         return subprocess.Popen(
@@ -173,6 +185,11 @@ class RabbitMQServer:
         if wait:
             self.wait_ready()
         return self
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.poll() is None
 
     @property
     def log(self) -> Path:
@@ -271,6 +288,10 @@ class RabbitMQServer:
         """Raise or clear the memory alarm: publishers are blocked while it is on."""
         self.ctl("set_vm_memory_high_watermark", "0" if on else "0.6")
 
+    def set_disk_alarm(self, *, on: bool) -> None:
+        """Raise or clear the disk alarm, by asking for more free space than any disk has."""
+        self.ctl("set_disk_free_limit", "1000000GB" if on else "16MB")
+
     def freeze(self) -> None:
         """Stop the process without closing anything (SIGSTOP)."""
         self._signal(signal.SIGSTOP)
@@ -319,18 +340,19 @@ def _definitions() -> dict[str, Any]:
 
 @contextlib.contextmanager
 def cluster(size: int) -> Iterator[list[RabbitMQServer]]:
-    """Start *size* nodes on this machine and join them into one cluster."""
+    """Start *size* nodes on this machine that form one cluster while they boot."""
     epmd, cookie = Epmd(), secrets.token_hex(16)
     nodes = [RabbitMQServer(epmd=epmd, cookie=cookie) for _ in range(size)]
+    members = [
+        f"cluster_formation.classic_config.nodes.{number} = {node.node}"
+        for number, node in enumerate(nodes, 1)
+    ]
     try:
         for node in nodes:
+            node.settings = ["cluster_formation.peer_discovery_backend = classic_config", *members]
             node.start(wait=False)
         for node in nodes:
             node.wait_ready()
-        for node in nodes[1:]:
-            node.ctl("stop_app")
-            node.ctl("join_cluster", nodes[0].node)
-            node.ctl("start_app")
         yield nodes
     finally:
         for node in nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_URL", "Address"]
 
 DEFAULT_URL: Final = "amqp://guest:guest@localhost:5672/"
+
+#: What separates the URLs of several nodes; a password may hold a comma.
+_BETWEEN: Final = re.compile(r"\s*,\s*(?=\w+://)")
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 
@@ -103,7 +107,7 @@ class Address:
         Raises:
             ConfigurationError: also when there is none, or they differ in virtual host.
         """
-        listed = urls if isinstance(urls, list | tuple) else _checked_text(urls).split(",")
+        listed = urls if isinstance(urls, list | tuple) else _BETWEEN.split(str(urls))
         nodes = tuple(cls.parse(url, known) for url in listed)
         if len({node.vhost for node in nodes}) != 1:
             raise ConfigurationError("amqp_url must name nodes of one and the same virtual host")

@@ -11,11 +11,12 @@ app_id                "streamll", or the sink's `app_id`
 content_type          "application/json"
 delivery_mode         2 (persistent) when `durable`, else 1
 headers               execution_id, module_name (if any), operation, schema_version,
-                      sequence, severity, span_id
+                      sequence, severity, span_id; with `cloudevents`, those too
 ====================  =============================================================
 
 The property list is packed here and not by pamqp's generic encoder, which takes several times
-as long (benchmarks/rabbitmq_publish.py); a test holds the two equal.
+as long (benchmarks/rabbitmq_publish.py); a test holds the two equal. What events of one kind
+and of one span have in common is packed once.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import attrs
 
 from streamll_rabbitmq._access import SHORT_STRING
+from streamll_rabbitmq._cloudevents import event_attributes, kind_attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from streamll.events import Event
     from streamll_rabbitmq._settings import RabbitMQSettings
 
 __all__ = ["Codec", "Message", "escape", "shorten"]
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 #: Separator and wildcards of topic exchanges, C0 and C1 control characters.
 _UNSAFE: Final = re.compile(r"[.*#\x00-\x1f\x7f-\x9f]")
@@ -50,21 +57,24 @@ _FLAGS: Final = struct.pack(
     | 0x0008,  # app_id
 )
 _LENGTH: Final = struct.Struct(">I").pack
+_LENGTHS: Final = tuple(bytes([n]) for n in range(SHORT_STRING + 1))
 _SEQUENCE: Final = struct.Struct(">q").pack
 _TIMESTAMP: Final = struct.Struct(">Q").pack
 _INT64: Final = range(-(2**63), 2**63)
 #: Type and length prefix of a header value of at most 255 bytes, up to its last byte.
 _TEXT: Final = b"S\x00\x00\x00"
+_SEQUENCE_NAME: Final = b"\x08sequencel"
+_SEQUENCE_BYTES: Final = len(_SEQUENCE_NAME) + 8
 
 #: Fields that take few values, so what depends on them alone is packed once.
 _KIND_FIELDS: Final = frozenset({"operation", "event_type", "module_name", "severity"})
-#: Distinct kinds remembered before starting over: user-given names must not fill the memory.
-_MAX_KINDS: Final = 1024
+#: Kinds and spans remembered before starting over: user-given names must not fill the memory.
+_MAX_REMEMBERED: Final = 1024
 
 
-@attrs.frozen
+@attrs.define
 class Message:
-    """One event, ready for the wire.
+    """One event, ready for the wire. Not frozen, which would take a tenth of its time.
 
     Attributes:
         message_id: as sent.
@@ -99,7 +109,7 @@ def _short(value: str) -> bytes:
     encoded = value.encode("utf-8", "replace")
     if len(encoded) > SHORT_STRING:
         encoded = shorten(value, SHORT_STRING).encode()
-    return len(encoded).to_bytes() + encoded
+    return _LENGTHS[len(encoded)] + encoded
 
 
 def _header(name: str, value: str) -> bytes:
@@ -107,24 +117,31 @@ def _header(name: str, value: str) -> bytes:
     return _short(name) + _TEXT + _short(value)
 
 
+def _headers(values: Mapping[str, str | None]) -> bytes:
+    return b"".join(_header(name, value) for name, value in values.items() if value is not None)
+
+
 @attrs.frozen
 class _Kind:
     """What all events of one kind have in common, packed."""
 
     headers: bytes
-    type: bytes
+    #: The properties after the timestamp.
+    end: bytes
     routing_key: bytes
 
+
+@attrs.frozen
+class _Span:
+    """What all events of one span have in common, packed."""
+
+    headers: bytes
+    correlation_id: bytes
+
     @classmethod
-    def of(cls, event: Event, routing_key: bytes) -> _Kind:
-        module = event.module_name
-        headers = [
-            b"" if module is None else _header("module_name", module),
-            _header("operation", event.operation),
-            _header("schema_version", event.schema_version),
-            _header("severity", event.severity),
-        ]
-        return cls(b"".join(headers), _short(event.event_type), routing_key)
+    def of(cls, event: Event) -> _Span:
+        names = {"execution_id": event.execution_id, "span_id": event.span_id}
+        return cls(_headers(names), _short(event.execution_id))
 
 
 class Codec:
@@ -135,9 +152,11 @@ class Codec:
         self._value_bytes = settings.value_bytes
         self._one_key_per_kind = _KIND_FIELDS.issuperset(settings.routing_key.fields)
         self._kinds: dict[tuple[str | None, ...], _Kind] = {}
+        self._spans: dict[tuple[str, str], _Span] = {}
+        self._cloudevents = settings.cloudevents
+        self._app_id = settings.app_id
         self._before = _FLAGS + _short("application/json")
         self._mode = b"\x02" if settings.durable else b"\x01"
-        self._app = _short(settings.app_id)
 
     def message(self, event: Event, body: bytes) -> Message:
         """Return what to publish for *event*."""
@@ -163,29 +182,52 @@ class Codec:
         )
         kind = self._kinds.get(name)
         if kind is None:
-            if len(self._kinds) >= _MAX_KINDS:
-                self._kinds.clear()
-            kind = self._kinds[name] = _Kind.of(event, self.routing_key(event))
+            kind = _remember(self._kinds, name, self._new_kind(event))
         return kind
 
+    def _new_kind(self, event: Event) -> _Kind:
+        headers: dict[str, str | None] = {
+            "module_name": event.module_name,
+            "operation": event.operation,
+            "schema_version": event.schema_version,
+            "severity": event.severity,
+        }
+        if self._cloudevents:
+            kind = f"{escape(event.operation)}.{escape(event.event_type)}"
+            headers |= kind_attributes(event, self._app_id, kind)
+        end = _short(event.event_type) + _short(self._app_id)
+        return _Kind(_headers(headers), end, self.routing_key(event))
+
+    def _span(self, event: Event) -> _Span:
+        name = (event.execution_id, event.span_id)
+        span = self._spans.get(name)
+        return _remember(self._spans, name, _Span.of(event)) if span is None else span
+
     def _properties(self, event: Event, kind: _Kind, message_id: bytes) -> bytes:
-        execution = _short(event.execution_id)
-        headers = (
-            kind.headers
-            + b"\x0cexecution_id" + _TEXT + execution
-            + b"\x07span_id" + _TEXT + _short(event.span_id)
-            + b"\x08sequencel" + _SEQUENCE(event.sequence if event.sequence in _INT64 else 0)
-        )  # fmt: skip
+        span = self._span(event)
+        sequence = event.sequence if event.sequence in _INT64 else 0
+        own = _headers(event_attributes(event)) if self._cloudevents else b""
+        size = len(kind.headers) + len(span.headers) + len(own) + _SEQUENCE_BYTES
         return b"".join(
             (
                 self._before,
-                _LENGTH(len(headers)),
-                headers,
+                _LENGTH(size),
+                kind.headers,
+                span.headers,
+                own,
+                _SEQUENCE_NAME,
+                _SEQUENCE(sequence),
                 self._mode,
-                execution,
+                span.correlation_id,
                 message_id,
                 _TIMESTAMP(max(0, int(event.timestamp.timestamp()))),
-                kind.type,
-                self._app,
+                kind.end,
             )
         )
+
+
+def _remember(known: dict[K, V], name: K, value: V) -> V:
+    if len(known) >= _MAX_REMEMBERED:
+        known.clear()
+    known[name] = value
+    return value

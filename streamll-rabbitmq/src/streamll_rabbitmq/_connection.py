@@ -6,6 +6,8 @@ Rules:
   deadline; when to try again is the circuit breaker's decision.
 - A link whose channel or connection has closed is thrown away as a whole: the next one starts
   from a known state (declared exchange, empty window).
+- So is a link on which the broker refused a publish: RabbitMQ 3.10 refuses for ever what goes to
+  a quorum queue on a channel that was opened while the queue had no leader.
 - A connection without answers is kept for a while, and while the broker blocks publishers: a
   broker that was only slow still answers for what it was sent, and nothing goes out twice.
   After three heartbeats it is given up, even if heartbeats come: a restarted broker may have

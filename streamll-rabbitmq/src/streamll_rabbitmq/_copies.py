@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
-from aiormq.exceptions import ChannelNotFoundEntity
+
+from streamll_rabbitmq._declare import ensure_queue
 
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
@@ -21,26 +22,10 @@ if TYPE_CHECKING:
 
     from streamll_rabbitmq._client import BrokerConnection
 
-__all__ = ["Copies", "ensure_queue"]
+__all__ = ["Copies"]
 
 #: Milliseconds a queue for retries stays after its last message has left it.
 _LINGER: Final = 60_000
-
-
-async def ensure_queue(
-    connection: BrokerConnection, name: str, *, durable: bool, arguments: dict[str, Any]
-) -> bool:
-    """Create a queue unless there is one of that name, of whatever kind; whether it is new."""
-    channel = await connection.channel()
-    try:
-        await channel.queue_declare(name, passive=True)
-    except ChannelNotFoundEntity:  # which closes the channel
-        channel = await connection.channel()
-        await channel.queue_declare(name, durable=durable, arguments=arguments)
-        await channel.close()
-        return True
-    await channel.close()
-    return False
 
 
 @attrs.define(eq=False)

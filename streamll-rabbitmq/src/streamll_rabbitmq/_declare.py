@@ -1,10 +1,10 @@
-"""Applies a `RabbitMQTopology` to a broker."""
+"""Creates and binds queues: those of a `RabbitMQTopology`, and the one that is read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from aiormq.exceptions import AMQPChannelError
+from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity
 
 from streamll import PermanentError
 from streamll_rabbitmq._errors import reply_of
@@ -12,10 +12,11 @@ from streamll_rabbitmq._errors import reply_of
 if TYPE_CHECKING:
     from aiormq.abc import AbstractChannel
 
-    from streamll_rabbitmq._settings import RabbitMQSettings
+    from streamll_rabbitmq._client import BrokerConnection
+    from streamll_rabbitmq._settings import RabbitMQSettings, ReadSettings
     from streamll_rabbitmq._topology import RabbitMQQueue
 
-__all__ = ["declare_queues"]
+__all__ = ["bind_queue", "create_queue", "declare_queues", "ensure_queue"]
 
 
 async def declare_queues(channel: AbstractChannel, settings: RabbitMQSettings) -> None:
@@ -36,3 +37,47 @@ async def _declare(channel: AbstractChannel, queue: RabbitMQQueue, exchange: str
     await channel.queue_declare(queue.name, durable=queue.durable, arguments=queue.arguments)
     for key in queue.binding:
         await channel.queue_bind(queue.name, queue.exchange or exchange, key)
+
+
+async def create_queue(connection: BrokerConnection, settings: ReadSettings) -> bool:
+    """Create the queue that is read, if it has a name and is not there; whether it is new."""
+    if settings.queue is None:
+        return True
+    arguments = {"x-queue-type": settings.queue_type}
+    return await ensure_queue(
+        connection, settings.queue, durable=settings.durable, arguments=arguments
+    )
+
+
+async def bind_queue(channel: AbstractChannel, settings: ReadSettings, *, is_new: bool) -> str:
+    """Bind the queue and return its name, which the broker makes up for a temporary one."""
+    queue = settings.queue or await _temporary(channel)
+    keys = settings.binding or (("#",) if is_new else ())
+    if keys:
+        await channel.exchange_declare(
+            settings.exchange, exchange_type="topic", durable=settings.durable
+        )
+    for key in keys:
+        await channel.queue_bind(queue, settings.exchange, key)
+    return queue
+
+
+async def _temporary(channel: AbstractChannel) -> str:
+    declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
+    return str(declared.queue)
+
+
+async def ensure_queue(
+    connection: BrokerConnection, name: str, *, durable: bool, arguments: dict[str, Any]
+) -> bool:
+    """Create a queue unless there is one of that name, of whatever kind; whether it is new."""
+    channel = await connection.channel()
+    try:
+        await channel.queue_declare(name, passive=True)
+    except ChannelNotFoundEntity:  # which closes the channel
+        channel = await connection.channel()
+        await channel.queue_declare(name, durable=durable, arguments=arguments)
+        await channel.close()
+        return True
+    await channel.close()
+    return False

@@ -84,7 +84,8 @@ class Inbox(Channel):
         header = await self._get_frame()
         if not isinstance(header, ContentHeader):
             raise InvalidFrameError(frame)
-        self._messages.append(await self._read_content(frame, header))
+        message = await self._read_content(frame, header)
+        self._messages.append(message)  # found only now: `take` may have come in between
         self._unsettled[frame.delivery_tag or 0] = None
         self._news.set()
 

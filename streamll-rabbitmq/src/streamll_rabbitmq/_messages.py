@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 
     from aiormq.abc import DeliveredMessage
 
-__all__ = ["letter_of", "message_of", "offset_of", "retry_of"]
+__all__ = ["is_of_stream", "letter_of", "message_of", "offset_of", "retry_of"]
 
 _ATTEMPTS: Final = "streamll-attempts"
 _KEY: Final = "streamll-routing-key"
 _QUEUE: Final = "streamll-queue"
 _REASON: Final = "streamll-reason"
+#: Written by the broker, in messages of a stream queue.
+_OFFSET: Final = "x-stream-offset"
 #: Characters of a reason that are kept.
 _REASON_CHARS: Final = 500
 _PERSISTENT: Final = 2
@@ -45,9 +47,14 @@ def message_of(delivered: DeliveredMessage, position: str) -> Message:
     )
 
 
+def is_of_stream(delivered: DeliveredMessage) -> bool:
+    """Whether it comes from a stream queue."""
+    return _OFFSET in _headers(delivered)
+
+
 def offset_of(delivered: DeliveredMessage) -> int:
     """Return the offset in a stream queue."""
-    offset = _headers(delivered).get("x-stream-offset", 0)
+    offset = _headers(delivered).get(_OFFSET, 0)
     return offset if isinstance(offset, int) else 0
 
 

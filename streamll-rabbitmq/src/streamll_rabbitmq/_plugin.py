@@ -1,4 +1,4 @@
-"""Registers the RabbitMQ sink and source; imports no client library."""
+"""Registers the RabbitMQ sink, source and command; imports no client library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from streamll import hookimpl
 
 if TYPE_CHECKING:
-    from streamll.hookspecs import RegisterSink, RegisterSource
+    from streamll.hookspecs import RegisterCommand, RegisterSink, RegisterSource
 
 SCHEMES = ("amqp", "amqps")
 
@@ -22,3 +22,9 @@ def streamll_register_sinks(register: RegisterSink) -> None:
 def streamll_register_sources(register: RegisterSource) -> None:
     """Register `RabbitMQSource`, the read side."""
     register("rabbitmq", "streamll_rabbitmq:RabbitMQSource", schemes=SCHEMES)
+
+
+@hookimpl
+def streamll_register_commands(register: RegisterCommand) -> None:
+    """Register ``streamll rabbitmq topology``."""
+    register("topology", "streamll_rabbitmq._commands:topology")

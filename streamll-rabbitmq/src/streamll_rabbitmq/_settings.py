@@ -47,6 +47,7 @@ class RabbitMQSettings(Access):
         default=None, validator=attrs.validators.optional(short_string)
     )
     topology: RabbitMQTopology | None = attrs.field(default=None)
+    cloudevents: bool = attrs.field(default=False, validator=boolean)
     confirm_window: int = attrs.field(default=4096, validator=positive_int)
     max_message_size: int = attrs.field(default=16 * MIB, validator=positive_int)
 

@@ -17,7 +17,7 @@ from streamll_rabbitmq._errors import (
     refuses_writes,
 )
 from streamll_rabbitmq._settings import MIB, RabbitMQSettings
-from streamll_rabbitmq._verdicts import is_failure, verdicts
+from streamll_rabbitmq._verdicts import is_failure, is_refused, verdicts
 from streamll_rabbitmq._writer import publish
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class RabbitMQSink(AsyncSink):
         declare: create the exchange; False only checks that it is there.
         alternate_exchange: a fanout exchange for what no queue takes; created with the other.
         topology: queues to create and bind whenever the sink connects.
+        cloudevents: also send the attributes of CloudEvents 1.0 as headers (binary content
+            mode), see `streamll_rabbitmq._cloudevents`.
         app_id: the AMQP app_id of the messages, and the name of the connection.
         confirm_window: events that may be on their way without a confirm.
         max_message_size: bytes; a larger event is dropped as "oversize". 16 MiB is the limit
@@ -94,6 +96,7 @@ class RabbitMQSink(AsyncSink):
         declare: bool = True,
         alternate_exchange: str | None = None,
         topology: RabbitMQTopology | None = None,
+        cloudevents: bool = False,
         app_id: str = "streamll",
         confirm_window: int = 4096,
         max_message_size: int = 16 * MIB,
@@ -117,6 +120,7 @@ class RabbitMQSink(AsyncSink):
             declare=declare,
             alternate_exchange=alternate_exchange,
             topology=topology,
+            cloudevents=cloudevents,
             app_id=app_id,
             confirm_window=confirm_window,
             max_message_size=max_message_size,
@@ -157,6 +161,8 @@ class RabbitMQSink(AsyncSink):
         deadline = self._deadline()
         channel = await self._reach(deadline)
         answers = await self._publish(channel, batch, deadline)
+        if is_refused(answers):
+            await self._link.close()
         self._max_size = learnt_size(channel.close_reason) or self._max_size
         found = verdicts(batch.bodies, answers, self._max_size)
         if is_failure(found, answers):

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from streamll import ConfigurationError, DeliveryError, TransientError
+from streamll import ConfigurationError, DeliveryError, PermanentError, TransientError
 from streamll.source import Message, Source, Start
 from streamll_rabbitmq._address import DEFAULT_URL
 from streamll_rabbitmq._client import without_client_log
-from streamll_rabbitmq._copies import Copies, ensure_queue
+from streamll_rabbitmq._copies import Copies
+from streamll_rabbitmq._declare import bind_queue, create_queue
 from streamll_rabbitmq._dialer import Dialer, hang_up
 from streamll_rabbitmq._errors import of_reading
 from streamll_rabbitmq._inbox import Inbox
-from streamll_rabbitmq._messages import letter_of, message_of, offset_of, retry_of
+from streamll_rabbitmq._messages import (
+    is_of_stream,
+    letter_of,
+    message_of,
+    offset_of,
+    retry_of,
+)
+from streamll_rabbitmq._positions import Offsets
 from streamll_rabbitmq._settings import ReadSettings
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aiormq.abc import AbstractChannel, DeliveredMessage
+    from aiormq.abc import DeliveredMessage
 
     from streamll_rabbitmq._client import BrokerConnection
 
@@ -36,8 +43,8 @@ class RabbitMQSource(Source):
     that is not is created and bound. Without: a temporary queue of our own, which gets what is
     published while we are connected, and is gone with the connection.
 
-    A queue of type "stream" keeps what was read: every reader gets everything from its start
-    on, nothing is acked, and `Message.position` is the offset.
+    A queue of type "stream" keeps what was read, and `queue_type` must say so: every reader
+    gets everything from its start on, nothing is acked, and `Message.position` is the offset.
 
     Args:
         url: ``amqp://user:password@host:port/vhost``, as for `RabbitMQSink`.
@@ -46,7 +53,8 @@ class RabbitMQSource(Source):
             for one that is there.
         queue: name of the queue.
         group: the same, in the words of other brokers.
-        queue_type: of a queue we create: "classic", "quorum" or "stream".
+        queue_type: of a queue we create: "classic", "quorum" or "stream"; a stream that is
+            there needs it too.
         durable: exchange and queue survive a restart of the broker; as given to the sink.
         prefetch: messages in hand at most.
         dead_letter_queue: for what nobody could handle; None is ``<queue>.dead``.
@@ -118,9 +126,7 @@ class RabbitMQSource(Source):
         self._copies: Copies | None = None
         #: By delivery tag, what was received and not settled.
         self._in_hand: dict[int, DeliveredMessage] = {}
-        #: Offset to go on at, in a stream queue; None until the first message.
-        self._next: int | None = None
-        self._began: datetime | None = None
+        self._offsets = Offsets(self.settings.start)
 
     def __repr__(self) -> str:
         hosts = ",".join(map(str, self.settings.addresses))
@@ -141,55 +147,18 @@ class RabbitMQSource(Source):
         self._copies = Copies(self._connection, queue, kind, dead)
 
     async def _prepare(self, connection: BrokerConnection) -> Inbox:
-        is_new = await self._create(connection)
+        is_new = await create_queue(connection, self.settings)
         inbox = Inbox(connection, _free_number(connection))
         connection.channels[inbox.number] = inbox
         await inbox.open()
-        queue = await self._bound(inbox, is_new)
+        queue = await bind_queue(inbox, self.settings, is_new=is_new)
         await inbox.basic_qos(prefetch_count=self.settings.prefetch)
         await inbox.basic_consume(queue, _no_callback, arguments=self._place())
         return inbox
 
-    async def _create(self, connection: BrokerConnection) -> bool:
-        """Create the queue if it has a name and is not there; whether it is new."""
-        settings = self.settings
-        if settings.queue is None:
-            return True
-        arguments = {"x-queue-type": settings.queue_type}
-        return await ensure_queue(
-            connection, settings.queue, durable=settings.durable, arguments=arguments
-        )
-
-    async def _bound(self, channel: AbstractChannel, is_new: bool) -> str:
-        """Bind the queue and return its name, which the broker makes up for a temporary one."""
-        settings = self.settings
-        queue = settings.queue or await _temporary(channel)
-        keys = settings.binding or (("#",) if is_new else ())
-        if keys:
-            await channel.exchange_declare(
-                settings.exchange, exchange_type="topic", durable=settings.durable
-            )
-        for key in keys:
-            await channel.queue_bind(queue, settings.exchange, key)
-        return queue
-
     def _place(self) -> dict[str, Any]:
         """Where reading begins, in the words of stream queues."""
-        if not self.settings.is_stream:
-            return {}
-        return {"x-stream-offset": self._offset()}
-
-    def _offset(self) -> int | datetime | str:
-        start = self.settings.start
-        if self._next is None and start.position is not None:
-            self._next = int(start.position) + 1
-        if self._next is not None:
-            return self._next
-        if start.beginning:
-            return "first"
-        # "Now" is when we first asked: what comes while the connection is lost is not skipped.
-        now, self._began = self._began, self._began or datetime.now(UTC)
-        return start.time or now or "next"
+        return {"x-stream-offset": self._offsets.first()} if self.settings.is_stream else {}
 
     async def receive(self, timeout: float) -> Sequence[Message]:  # noqa: ASYNC109 - the broker waits
         """Return the next messages; see `Source.receive`."""
@@ -206,12 +175,10 @@ class RabbitMQSource(Source):
     def _received(self, found: Sequence[DeliveredMessage]) -> list[Message]:
         self._in_hand.update((_tag(delivered), delivered) for delivered in found)
         if not self.settings.is_stream:
+            if found and is_of_stream(found[0]):
+                raise PermanentError(f"{self.settings.target} is a stream: queue_type='stream'")
             return [message_of(delivered, str(_tag(delivered))) for delivered in found]
-        # The broker begins with a whole chunk, which may begin before the offset.
-        fresh = [(offset_of(d), d) for d in found if offset_of(d) >= (self._next or 0)]
-        if fresh:
-            self._next = fresh[-1][0] + 1
-        return [message_of(delivered, str(offset)) for offset, delivered in fresh]
+        return [message_of(d, str(offset_of(d))) for d in self._offsets.fresh(found)]
 
     async def ack(self, messages: Sequence[Message]) -> None:
         """Say that *messages* are dealt with; see `Source.ack`."""
@@ -279,11 +246,6 @@ class RabbitMQSource(Source):
 
 async def _no_callback(_: DeliveredMessage) -> None:
     """Messages go to the inbox."""
-
-
-async def _temporary(channel: AbstractChannel) -> str:
-    declared = await channel.queue_declare("", exclusive=True, auto_delete=True)
-    return str(declared.queue)
 
 
 def _free_number(connection: BrokerConnection) -> int:

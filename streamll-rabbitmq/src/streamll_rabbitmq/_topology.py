@@ -103,6 +103,10 @@ class RabbitMQQueue:
         return ", ".join([f"{self.name} ({kind})", *told])
 
 
+def _all(queues: Iterable[RabbitMQQueue]) -> tuple[RabbitMQQueue, ...]:
+    return tuple(queues)
+
+
 @attrs.frozen
 class RabbitMQTopology:
     """The queues of one exchange; `str` shows them as text, one line per binding.
@@ -115,7 +119,7 @@ class RabbitMQTopology:
     """
 
     queues: tuple[RabbitMQQueue, ...] = attrs.field(
-        converter=tuple,
+        converter=_all,
         validator=attrs.validators.deep_iterable(attrs.validators.instance_of(RabbitMQQueue)),
     )
 

@@ -10,7 +10,7 @@ from streamll_rabbitmq._window import Answer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["is_failure", "verdicts"]
+__all__ = ["is_failure", "is_refused", "verdicts"]
 
 _OVERSIZE: Final = Verdict(Outcome.REJECTED_PERMANENT, "oversize")
 
@@ -37,6 +37,12 @@ def verdicts(
 def _verdict(body: bytes, answer: Answer | None, max_size: int) -> Verdict:
     is_open = answer is None or answer is Answer.PENDING
     return _OVERSIZE if is_open and len(body) > max_size else _VERDICTS[answer]
+
+
+def is_refused(answers: Mapping[int, Answer | None]) -> bool:
+    """Whether the broker refused something, and has answered everything."""
+    given = answers.values()
+    return Answer.REFUSED in given and Answer.PENDING not in given
 
 
 def is_failure(found: Mapping[int, Verdict], answers: Mapping[int, Answer | None]) -> bool:

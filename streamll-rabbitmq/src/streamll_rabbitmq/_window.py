@@ -40,24 +40,17 @@ class Answer(Enum):
 
 @attrs.define(eq=False)
 class _Publish:
-    message_id: bytes
-    fingerprint: tuple[int, int]
+    """One message on its way: *attempt* is the last that asked for its answer."""
+
+    fingerprint: int
     size: int
     attempt: int
     answer: Answer = Answer.PENDING
     returned: bool = False
 
-    @property
-    def is_pending(self) -> bool:
-        return self.answer is Answer.PENDING
-
     def is_other(self, message: Message) -> bool:
         """Whether *message* has this id, but is not what was published under it."""
-        return self.fingerprint != _fingerprint(message.body)
-
-
-def _fingerprint(body: bytes) -> tuple[int, int]:
-    return len(body), hash(body)
+        return self.fingerprint != hash(message.body)
 
 
 @attrs.define(eq=False)
@@ -78,12 +71,13 @@ class Window:
     _by_tag: dict[int, _Publish] = attrs.field(factory=dict, init=False)
     _by_id: dict[bytes, _Publish] = attrs.field(factory=dict, init=False)
     _tags: deque[int] = attrs.field(factory=deque, init=False)
-    _expected: set[_Publish] = attrs.field(factory=set, init=False)
+    #: Publishes of this attempt without an answer.
+    _awaited: int = attrs.field(default=0, init=False)
 
     def begin(self) -> None:
         """Begin an attempt."""
         self._forget_late()
-        self._expected.clear()
+        self._awaited = 0
         self._attempt += 1
 
     def admit(self, message: Message) -> bool:
@@ -95,17 +89,19 @@ class Window:
         entry = self._by_id.get(message.message_id)
         if entry is None:
             return True
-        if entry.is_pending:
-            self._expected.add(entry)
-        elif entry.is_other(message) and entry.attempt != self._attempt:
+        if entry.attempt == self._attempt:
+            return False
+        if entry.answer is not Answer.PENDING and entry.is_other(message):
             del self._by_id[message.message_id]  # settled, and nobody came back for the answer
             return True
+        entry.attempt = self._attempt
+        self._awaited += entry.answer is Answer.PENDING
         return False
 
     @property
     def is_answered(self) -> bool:
         """Whether every publish of this attempt has its answer."""
-        return not self._expected
+        return not self._awaited
 
     def has_room(self, count: int, limit: int, limit_bytes: int) -> bool:
         """Whether *count* more may go out; an empty window takes anything."""
@@ -114,18 +110,19 @@ class Window:
 
     def publish(self, message: Message, size: int) -> None:
         """Record that *message* goes out now, as *size* bytes, after all before it."""
-        entry = _Publish(message.message_id, _fingerprint(message.body), size, self._attempt)
-        self._by_tag[self._next_tag] = self._by_id[message.message_id] = entry
-        self._expected.add(entry)
-        self._tags.append(self._next_tag)
-        self._next_tag += 1
+        tag = self._next_tag
+        entry = _Publish(hash(message.body), size, self._attempt)
+        self._by_tag[tag] = self._by_id[message.message_id] = entry
+        self._tags.append(tag)
+        self._next_tag = tag + 1
+        self._awaited += 1
         self.pending += 1
         self.pending_bytes += size
 
     def returned(self, message_id: bytes) -> bool:
         """Record a return; False when no publish awaits an answer under this id."""
         entry = self._by_id.get(message_id)
-        if entry is None or not entry.is_pending:
+        if entry is None or entry.answer is not Answer.PENDING:
             return False
         entry.returned = True
         return True
@@ -145,7 +142,7 @@ class Window:
         entry = self._by_tag.pop(tag, None)
         if entry is not None:
             entry.answer = Answer.RETURNED if entry.returned else answer
-            self._expected.discard(entry)
+            self._awaited -= entry.attempt == self._attempt
             self.answers += 1
             self.pending -= 1
             self.pending_bytes -= entry.size
@@ -155,24 +152,22 @@ class Window:
 
         Final answers are forgotten; what is pending stays for the next attempt.
         """
-        answers: list[Answer | None] = []
-        final: list[bytes] = []
-        for message in messages:
-            entry = self._by_id.get(message.message_id)
-            if entry is None or entry.is_other(message):
-                answers.append(None)
-                continue
-            answers.append(entry.answer)
-            if not entry.is_pending:
-                final.append(message.message_id)
-        for message_id in final:
-            self._by_id.pop(message_id, None)
+        entries = [self._by_id.get(message.message_id) for message in messages]
+        answers = [
+            None if entry is None or entry.is_other(message) else entry.answer
+            for entry, message in zip(entries, messages, strict=True)
+        ]
+        for answer, message in zip(answers, messages, strict=True):
+            if answer is not None and answer is not Answer.PENDING:
+                self._by_id.pop(message.message_id, None)
         return answers
 
     def _forget_late(self) -> None:
         """Drop the oldest late answers beyond a bound."""
         excess = len(self._by_id) - self.pending - _MAX_LATE
         if excess > 0:
-            settled = (key for key, entry in self._by_id.items() if not entry.is_pending)
+            settled = (
+                key for key, entry in self._by_id.items() if entry.answer is not Answer.PENDING
+            )
             for key in list(islice(settled, excess)):
                 del self._by_id[key]

@@ -34,13 +34,20 @@ _CHUNK_BYTES: Final = 64 * 1024
 #: Unconfirmed bytes at most, whatever the number of events: bounds memory on a slow link.
 _WINDOW_BYTES: Final = 8 * 1024 * 1024
 
-_FRAME: Final = struct.Struct(">BHI").pack
+_METHOD, _HEADER, _BODY = 1, 2, 3
+_BASIC: Final = 60
+_BASIC_PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"
 _FRAME_END: Final = b"\xce"
 _FRAME_OVERHEAD: Final = 8
-_METHOD, _HEADER, _BODY = 1, 2, 3
-_BASIC_PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"
-_CONTENT: Final = struct.Struct(">HHQ").pack
-_BASIC: Final = 60
+#: Type, channel and size: what a frame begins with.
+_FRAME: Final = struct.Struct(">BHI").pack
+#: The same of a content header, with its class, weight and the size of the body.
+_CONTENT: Final = struct.Struct(">BHIHHQ").pack
+_CONTENT_BYTES: Final = 12
+#: The end of one frame and the beginning of the next.
+_NEXT: Final = struct.Struct(">BBHI").pack
+#: Distinct routing keys remembered before starting over.
+_MAX_KEYS: Final = 1024
 
 
 class Framer:
@@ -52,16 +59,31 @@ class Framer:
         self._publish = _BASIC_PUBLISH + len(name).to_bytes() + name
         self._bits = b"\x01" if settings.mandatory else b"\x00"
         self._body_bytes = frame_max - _FRAME_OVERHEAD
+        #: Routing key -> the frame of the method.
+        self._methods: dict[bytes, bytes] = {}
 
     def frames(self, message: Message) -> bytes:
         """Return the frames of one message: method, header, body in as many as it takes."""
-        body, key = message.body, message.routing_key
+        properties, body, channel = message.properties, message.body, self._channel
+        size = len(body)
+        method = self._methods.get(message.routing_key) or self._method(message.routing_key)
+        header = _CONTENT(_HEADER, channel, _CONTENT_BYTES + len(properties), _BASIC, 0, size)
+        if not 0 < size <= self._body_bytes:
+            return b"".join((method, header, properties, _FRAME_END, *self._bodies(body)))
+        return b"".join(
+            (method, header, properties, _NEXT(0xCE, _BODY, channel, size), body, _FRAME_END)
+        )
+
+    def _method(self, key: bytes) -> bytes:
+        if len(self._methods) >= _MAX_KEYS:
+            self._methods.clear()
         method = self._publish + len(key).to_bytes() + key + self._bits
-        header = _CONTENT(_BASIC, 0, len(body)) + message.properties
-        parts = [*self._frame(_METHOD, method), *self._frame(_HEADER, header)]
+        frame = self._methods[key] = b"".join(self._frame(_METHOD, method))
+        return frame
+
+    def _bodies(self, body: bytes) -> Iterator[bytes]:
         for start in range(0, len(body), self._body_bytes):
-            parts += self._frame(_BODY, body[start : start + self._body_bytes])
-        return b"".join(parts)
+            yield from self._frame(_BODY, body[start : start + self._body_bytes])
 
     def _frame(self, kind: int, payload: bytes) -> tuple[bytes, bytes, bytes]:
         return _FRAME(kind, self._channel, len(payload)), payload, _FRAME_END
