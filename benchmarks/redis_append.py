@@ -9,9 +9,12 @@ table shows the median rate, the quartiles, and the ratio to a redis-py pipeline
 - `redis-benchmark`: the same XADD from C, 100 at a time: what the server can take.
 - `bare RESP`: the same XADDs packed in advance, sent by a plain socket.
 - `one XADD per call`: redis-py as most code uses it.
-- `sink.write`: our sink, one process, packing included, each event once under retry.
+- `emit to stream`: `streamll.emit` in a loop until the last event is confirmed: making the
+  event, encoding, buffer and sink, all in one process.
+- `sink.write`: our sink alone, packing included, each event once under retry.
 - `field event alone`: the same without the fields of the head; the difference is their cost.
-- `16 keys`: the same over a key template with 16 tenants.
+- `16 keys`: the same over a key template with 16 tenants; `16 partitions`: one stream over 16
+  keys, by execution.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from _rounds import Samples, interleave
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+import streamll
 from streamll import Batch, Event
 from streamll_redis import RedisSink, _codec, _writer
 from streamll_redis._protocol import command
@@ -114,9 +118,28 @@ def by_single_calls(server: RedisServer, batches: list[Batch]) -> float:
     return spent * len(batches) / len(some)
 
 
-def by_sink(server: RedisServer, batches: list[Batch], key: str = "bench") -> float:
+def by_emit(server: RedisServer, batches: list[Batch]) -> float:
+    """Emit as many events; the buffer is the default one, and emit waits when it is full."""
+    sink = RedisSink(server.url, "bench", maxlen=MAXLEN, op_timeout=30,
+                     overflow="block", block_timeout=60)  # fmt: skip
+    with streamll.configure(sinks=[sink]), streamll.trace("llm_call") as span:
+        spent = timed(lambda: _emit_all(span, sum(map(len, batches))))
+        if sink.stats.dropped:
+            raise RuntimeError("not delivered")
+    return spent
+
+
+def _emit_all(span: Any, count: int) -> None:
+    for index in range(count):
+        span.emit("token", {"token": " the", "field": "answer", "index": index})
+    streamll.flush(60)
+
+
+def by_sink(
+    server: RedisServer, batches: list[Batch], key: str = "bench", partitions: int = 1
+) -> float:
     """Append with our sink."""
-    sink = RedisSink(server.url, key, maxlen=MAXLEN, op_timeout=30)
+    sink = RedisSink(server.url, key, maxlen=MAXLEN, op_timeout=30, partitions=partitions)
     sink.open()
     try:
         return timed(lambda: [_write(sink, batch) for batch in batches])
@@ -132,7 +155,7 @@ def _write(sink: RedisSink, batch: Batch) -> None:
 @contextlib.contextmanager
 def body_only() -> Iterator[None]:
     """Leave the flat fields of the head out, to see what they cost."""
-    original, _writer.head_of = _writer.head_of, lambda _: (None,) * 8
+    original, _writer.head_of = _writer.head_of, lambda _: (None,)
     try:
         yield
     finally:
@@ -150,9 +173,24 @@ def keys(count: int) -> Way:
     return lambda server, batches: by_sink(server, _tenants(batches, count), "b:{context.t}")
 
 
-def _tenants(batches: list[Batch], count: int) -> list[Batch]:
+def partitions(count: int) -> Way:
+    """Append with our sink to one stream over *count* keys."""
+    return lambda server, batches: by_sink(server, _executions(batches, 64), partitions=count)
+
+
+def _executions(batches: list[Batch], count: int) -> list[Batch]:
+    names = [f"{n:032x}" for n in range(count)]
     made = [
-        [event.replace(context={"t": f"t{n % count}"}) for n, event in enumerate(batch)]
+        [event.replace(execution_id=names[n % count]) for n, event in enumerate(batch)]
+        for batch in batches
+    ]
+    return [batch_of(events) for events in made]
+
+
+def _tenants(batches: list[Batch], count: int) -> list[Batch]:
+    contexts = [{"t": f"t{n}"} for n in range(count)]  # shared by the events of a request
+    made = [
+        [event.replace(context=contexts[n % count]) for n, event in enumerate(batch)]
         for batch in batches
     ]
     return [batch_of(events) for events in made]
@@ -195,11 +233,12 @@ def report(rates: dict[str, Samples]) -> None:
         (name, spread(found, 0), times(found.over(beside).median)) for name, found in rates.items()
     ]
     table(["way", "k events/s [quartiles]", f"to {PEER}*"], rows)
-    ours = rates["sink.write"]
-    slower = Samples([1 / rate for rate in ours.over(beside).values])
-    show(f"* the median of the ratios of {ours.n} rounds")
-    show(Goal("200 k/s over sink.write", 200 / ours.median, 1.0))
-    show(Goal(f"{PEER} over sink.write", slower.median, 0.5))
+    show(f"* the median of the ratios of {beside.n} rounds")
+    for name in ("emit to stream", "sink.write"):
+        ours = rates[name]
+        slower = Samples([1 / rate for rate in ours.over(beside).values])
+        show(Goal(f"200 k/s over {name}", 200 / ours.median, 1.0))
+        show(Goal(f"{PEER} over {name}", slower.median, 0.5))
 
 
 WAYS: dict[str, Way] = {
@@ -207,10 +246,13 @@ WAYS: dict[str, Way] = {
     "bare RESP, packed in advance": by_bare_resp,
     PEER: by_pipeline,
     "one XADD per call": by_single_calls,
+    "emit to stream": by_emit,
     "sink.write": by_sink,
     "sink.write, field event alone": by_sink_without_flat_fields,
     "sink.write, 4 keys": keys(4),
     "sink.write, 16 keys": keys(16),
+    "sink.write, 4 partitions": partitions(4),
+    "sink.write, 16 partitions": partitions(16),
 }
 
 

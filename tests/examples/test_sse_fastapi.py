@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
 
 import httpx
 import pytest
 
 from support.rabbitmq_server import free_port
-from support.redis_server import wait_until
-from support.snippets import ROOT
+from support.sse import ask, story, web
 
 pytestmark = pytest.mark.broker
-
-FOLDER = ROOT / "examples" / "sse_fastapi"
-
-
-@contextlib.contextmanager
-def web(server, port):
-    """Run the web process."""
-    command = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port)]
-    environment = {**os.environ, "REDIS_URL": server.url, "DELAY": "0.02"}
-    process = subprocess.Popen(command, cwd=FOLDER, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: answers(port), "the web process")
-        yield
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def answers(port):
-    """Return whether the page is there."""
-    with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
-    return False
-
-
-def ask(port):
-    """Ask, and return the address of the answer's events."""
-    body = {"text": "What did the keeper tell?"}
-    answer = httpx.post(f"http://127.0.0.1:{port}/answers", json=body).json()["answer"]
-    return f"http://127.0.0.1:{port}/answers/{answer}/events"
 
 
 def follow(url, last=0, tokens=None):
@@ -69,14 +34,6 @@ def follow(url, last=0, tokens=None):
             if len(text) == tokens:
                 return "".join(text), last, False
     return "".join(text), last, kind == "end"
-
-
-def story():
-    """Return the answer of the script."""
-    text = (FOLDER / "worker.py").read_text()
-    scope: dict[str, str] = {}
-    exec(text[text.index("STORY = (") : text.index("def model")], scope)
-    return scope["STORY"]
 
 
 def test_the_answer_comes_whole_and_ends(redis_server):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import socket
-import time
+import threading
 
 import pytest
 from redis.credentials import CredentialProvider
@@ -24,7 +24,9 @@ from support.truth import Truth
 
 pytestmark = pytest.mark.broker
 
-TIMEOUT = 0.3
+#: Seconds an attempt may take: short, as some tests wait for it to be over, and long enough for
+#: a healthy attempt on a busy machine.
+TIMEOUT = 1.0
 
 
 def warm_up(sink, driver):
@@ -51,11 +53,9 @@ def test_a_frozen_server_costs_its_time_limit_and_duplicates_nothing(start_redis
     driver = Driver(sink, 300)
     warm_up(sink, driver)
     server.freeze()
-    started = time.monotonic()
-    for _ in range(3):
+    for _ in range(3):  # each comes back while the server is still frozen
         with pytest.raises(DeliveryError):
             sink.write(batch_of(driver.given[:50]))
-    assert time.monotonic() - started < 3 * TIMEOUT + 1
     server.thaw()
     driver.run()
     assert driver.truth(server) == Truth()
@@ -128,12 +128,13 @@ def test_a_connection_reset_in_the_middle_of_a_batch(proxied, redis_server):
     assert driver.truth(redis_server) == Truth()
 
 
-def test_a_late_link_loses_nothing(proxied, redis_server):
+def test_a_late_link_loses_nothing(redis_server):
     """Row 9: latency with jitter delays events and does nothing else."""
-    sink, proxy = proxied
-    proxy.latency, proxy.jitter = 0.02, 0.01
-    driver = Driver(sink, 500)
-    driver.run()
+    with TcpProxy(redis_server.port, latency=0.02, jitter=0.01).running() as proxy:
+        sink = RedisSink(f"redis://127.0.0.1:{proxy.port}", op_timeout=60, maxlen=None)
+        driver = Driver(sink, 500)
+        driver.run()
+        sink.close()
     assert driver.errors == []
     assert driver.truth(redis_server) == Truth()
 
@@ -142,12 +143,14 @@ def test_a_thin_link_makes_progress_part_by_part(proxied, redis_server, monkeypa
     """Row 10: a batch too big for the time limit is confirmed in parts, never from the start."""
     monkeypatch.setattr("streamll_redis._writer.PART_BYTES", 8 * 1024)
     sink, proxy = proxied
-    proxy.bandwidth = 125_000
+    warm_up(sink, Driver(sink))
+    proxy.mute_requests_after = 48 * 1024
     events = make_events(300)
     report = sink.write(batch_of(events))
     assert 0 < len(report) < 300
     assert {verdict.outcome for verdict in report.values()} == {Outcome.UNKNOWN}
     assert min(report) == 300 - len(report)
+    proxy.mute_requests = False
     wait_until(lambda: proxy.open == 0, "the connection with answers owing to be closed")
 
 
@@ -155,20 +158,26 @@ def test_a_dripping_answer_ends_at_the_time_limit(proxied):
     """Row 11: a byte now and then does not keep an operation alive."""
     sink, proxy = proxied
     sink.open()
-    proxy.drip = TIMEOUT * 0.8
-    started = time.monotonic()
+    proxy.drip = TIMEOUT * 0.8  # the whole answer would come, and no byte of it too late
     with pytest.raises(OutcomeUnknown):
         sink.write(batch_of(make_events(1)))
-    assert time.monotonic() - started < TIMEOUT * 2.5
 
 
 def test_name_resolution_that_hangs_is_bounded(monkeypatch):
     """Row 13: what has no timeout of its own gets one."""
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: time.sleep(1.5) or [])
-    started = time.monotonic()
+    given_up, late = threading.Event(), threading.Event()
+
+    def hang(*_):
+        given_up.wait(60)
+        late.set()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
     with pytest.raises(TransientError):
-        RedisSink("redis://nowhere.invalid", op_timeout=TIMEOUT).open()
-    assert time.monotonic() - started < 1.2
+        RedisSink("redis://nowhere.invalid", op_timeout=0.3).open()
+    assert not late.is_set()
+    given_up.set()
+    assert late.wait(60)
 
 
 def test_a_server_that_is_loading_refuses_for_now(start_redis):

@@ -44,7 +44,7 @@ def test_the_numbers_key_is_on_the_slot_of_the_stream(tenant: str):
 
 
 def test_ten_thousand_tenants_make_at_most_a_thousand_keys():
-    """S13: cardinality is capped, and what is beyond is counted, not written."""
+    """S13, S17: cardinality is capped, and what is beyond is counted, not written."""
     router = Router("s:{context.tenant}", 1, 1000, "p")
     events = [make_event(context={"tenant": f"t{n}"}) for n in range(10_000)]
     keys = keys_of(router, events)
@@ -59,6 +59,22 @@ def test_an_execution_stays_in_one_partition_and_all_are_used():
     keys = {n: set(keys_of(router, [make_event(execution_id=f"{n:032x}")] * 3)) for n in range(64)}
     assert all(len(used) == 1 for used in keys.values())
     assert set.union(*keys.values()) == {f"s:{n}".encode() for n in range(4)}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("cd"), st.sampled_from("ef"))),
+    st.sampled_from(["s", "s:{operation}", "s:{context.t}", "{operation}:{context.t}"]),
+    st.sampled_from([1, 3]),
+)
+def test_events_are_routed_together_as_they_would_be_alone(made, template: str, partitions: int):
+    """What a batch knows of one event it applies to no other."""
+    contexts = {name: {"t": name} for name in "ab"}
+    events = [
+        make_event(context=contexts[tenant], operation=operation, execution_id=execution)
+        for tenant, operation, execution in made
+    ]
+    alone = [keys_of(Router(template, partitions, 99, "p"), [event])[0] for event in events]
+    assert keys_of(Router(template, partitions, 99, "p"), events) == alone
 
 
 def test_a_plain_key_is_used_as_it_is():

@@ -3,52 +3,56 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from streamll import Event
+from streamll_redis._keys import Stream
 from streamll_redis._ledger import Ledger
+from streamll_redis._sink import NOTICE, _parts
+from streamll_redis._writer import Part
+from support.events import batch_of, make_event
 
 
-def runs(ids: list[str], numbers: list[int]) -> list[tuple[int, int, list[str]]]:
-    """Cut one write the way the writer does: (first number, number before or 0, ids)."""
-    cut: list[tuple[int, int, list[str]]] = []
-    for name, number in zip(ids, numbers, strict=True):
-        if cut and number == cut[-1][0] + len(cut[-1][2]):
-            cut[-1][2].append(name)
-        else:
-            after = cut[-1][0] + len(cut[-1][2]) - 1 if cut else 0
-            cut.append((number, after, [name]))
-    return cut
+def made(name: str) -> Event:
+    """Return the event of a name."""
+    return make_event(event_id=name, operation=NOTICE if "notice" in name else "llm_call")
 
 
 class Server:
     """What the append script does, in Python."""
 
     def __init__(self) -> None:
-        self.last = 0
+        self.last: Counter[bytes] = Counter()
         self.stream: list[str] = []
 
-    def apply(self, request: list[tuple[int, int, list[str]]]) -> None:
-        for first, after, ids in request:
-            if self.last < after:
+    def apply(self, request: list[Part]) -> None:
+        for part in request:
+            last = self.last[part.stream.numbers_key]
+            if last < part.after:
                 continue
-            for number, name in enumerate(ids, first):
-                if number > self.last:
-                    self.stream.append(name)
-            self.last = max(self.last, first + len(ids) - 1)
+            for number, event in enumerate(part.events, part.first):
+                if number > last:
+                    self.stream.append(event.event_id)
+            self.last[part.stream.numbers_key] = max(last, part.last)
 
 
 class Delivery(RuleBasedStateMachine):
-    """A channel (first in, first out), a network that loses, delays and repeats, a server."""
+    """A channel (first in, first out), a network that loses, delays and repeats, a server.
+
+    The channel puts notices of drops in front, and a retry of them may be smaller than the batch
+    that failed: what is new may then stand before what is repeated.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger, self.server = Ledger(), Server()
+        self.stream, self.server = Stream.of("s", "p"), Server()
         self.names = map(str, itertools.count())
         self.waiting: list[str] = []
         self.acked: set[str] = set()
-        self.on_the_way: list[list[tuple[int, int, list[str]]]] = []
+        self.on_the_way: list[list[Part]] = []
 
     @rule(count=st.integers(1, 4))
     def emit(self, count: int) -> None:
@@ -58,14 +62,16 @@ class Delivery(RuleBasedStateMachine):
     @rule(count=st.integers(1, 6), fate=st.sampled_from(["answered", "no answer", "late", "gone"]))
     def write(self, count: int, fate: str) -> None:
         ids = self.waiting[:count]
-        numbers = self.ledger.assign(ids)
-        request = runs(ids, numbers)
+        batch = batch_of([made(name) for name in ids])
+        request = list(_parts(self.stream, range(len(ids)), batch))
+        assert sorted(at for part in request for at in part.positions) == list(range(len(ids)))
         if fate in ("answered", "no answer"):
             self.server.apply(request)
         if fate == "late":
             self.on_the_way.append(request)
         if fate == "answered":
-            self.ledger.confirm(numbers[-1])
+            for part in request:
+                part.stream.ledger.confirm(part.last)
             self.acked.update(ids)
             self.waiting = self.waiting[count:]
 
@@ -78,6 +84,11 @@ class Delivery(RuleBasedStateMachine):
     @rule(count=st.integers(1, 3))
     def overflow(self, count: int) -> None:
         self.waiting = self.waiting[count:]
+
+    @precondition(lambda self: not any("notice" in name for name in self.waiting))
+    @rule()
+    def announce(self) -> None:
+        self.waiting.insert(0, f"notice {next(self.names)}")
 
     @rule()
     def forget(self) -> None:
@@ -94,11 +105,13 @@ class Delivery(RuleBasedStateMachine):
 
     @invariant()
     def order_is_kept(self) -> None:
-        assert self.server.stream == sorted(self.server.stream, key=int)
+        events = [name for name in self.server.stream if "notice" not in name]
+        assert events == sorted(events, key=int)
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        assert len(self.ledger._pending) <= 6 + len(self.waiting)
+        for stream in (self.stream, self.stream.aside):
+            assert len(stream.ledger._pending) <= 6 + len(self.waiting)
 
 
 TestDelivery = Delivery.TestCase
@@ -106,23 +119,24 @@ TestDelivery = Delivery.TestCase
 
 def test_an_event_that_was_jumped_over_is_appended_when_it_comes_back():
     """Out of order retries may double an event, but never lose one (rule 3)."""
-    ledger, server = Ledger(), Server()
-    ledger.assign(["a"])  # lost on the way
-    server.apply(runs(["b"], ledger.assign(["b"])))
-    server.apply(runs(["a"], ledger.assign(["a"])))
-    assert server.stream == ["b", "a"]
+    stream, server = Stream.of("s", "p"), Server()
+    for names, is_lost in (("a", True), ("bc", False), ("a", False)):
+        batch = batch_of([make_event(event_id=name) for name in names])
+        request = list(_parts(stream, range(len(batch)), batch))
+        server.apply([] if is_lost else request)
+    assert server.stream == ["b", "c", "a"]
 
 
 def test_a_shrunk_retry_keeps_the_numbers_of_the_rest():
     """Events left out of a smaller retry are still recognised afterwards."""
     ledger = Ledger()
-    assert ledger.assign(["a", "b", "c"]) == [1, 2, 3]
-    assert ledger.assign(["a"]) == [1]
-    assert ledger.assign(["b", "c", "d"]) == [2, 3, 4]
+    assert list(ledger.assign(["a", "b", "c"])) == [1, 2, 3]
+    assert list(ledger.assign(["a"])) == [1]
+    assert list(ledger.assign(["b", "c", "d"])) == [2, 3, 4]
 
 
-def test_events_that_come_back_in_another_order_get_rising_numbers():
-    """Within a write numbers rise, whatever order the events had before (rule 2)."""
+def test_what_is_new_does_not_renumber_what_is_repeated():
+    """A notice in front of a repeated batch, or another order, changes no number."""
     ledger = Ledger()
-    assert ledger.assign(["a", "b"]) == [1, 2]
-    assert ledger.assign(["b", "a"]) == [2, 3]
+    assert list(ledger.assign(["a", "b"])) == [1, 2]
+    assert list(ledger.assign(["notice", "b", "a"])) == [3, 2, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import traceback
@@ -12,6 +13,8 @@ from streamll import DeliveryError, PermanentError, TransientError
 from streamll.source import Start
 from streamll_redis import RedisSink, RedisSource
 from support.events import batch_of, make_event, make_events
+from support.redis_driver import reading
+from support.redis_server import RedisServer
 
 pytestmark = pytest.mark.broker
 
@@ -93,12 +96,12 @@ async def test_a_reader_with_few_rights_is_enough(start_redis, group, rules):
         f"redis://app:pw@127.0.0.1:{server.port}", group=group, start=start, reclaim_after=0.1
     )
     await source.open()
-    first, second, third = await source.receive(2)
+    first, second, third = await reading(source, 3)
     if group:
         await source.ack([first])
         await source.dead_letter(second, "test")
         await source.retry(third, 0.05)
-        assert [message.attempts for message in await source.receive(2)] == [2]
+        assert [message.attempts for message in await reading(source, 1)] == [2]
     await source.close()
 
 
@@ -130,19 +133,46 @@ def test_no_rights_at_all_is_permanent(start_redis):
         RedisSink(f"redis://app:pw@127.0.0.1:{server.port}").write(batch_of(make_events(1)))
 
 
-def test_neither_secrets_nor_payload_reach_logs_or_tracebacks(start_redis, caplog):
-    """S1, S2: a canary in the password and one in the payload, through every kind of failure."""
+MARK = "".join(["CAN", "ARY"])  # a traceback quotes this file
+RIGHT, WRONG = f"{MARK}-right", f"{MARK}-wrong"
+
+
+def wrong_type(server):
+    server.run("SET", "streamll_events", "x", password=RIGHT)
+
+
+async def refusal_of(source):
+    """Return what is said when the source cannot be opened."""
+    try:
+        await source.open()
+    except DeliveryError as error:
+        return [traceback.format_exc(), repr(error)]
+    await source.close()
+    return []
+
+
+@pytest.mark.parametrize(
+    ("password", "fault"),
+    [
+        (WRONG, None),
+        (RIGHT, wrong_type),
+        (RIGHT, RedisServer.kill),
+        (RIGHT, RedisServer.freeze),
+        (RIGHT, lambda server: server.run("CONFIG", "SET", "maxmemory", 1, password=RIGHT)),
+    ],
+)
+def test_neither_secrets_nor_payload_reach_logs_or_tracebacks(start_redis, caplog, password, fault):
+    """S1, S2: canaries in password and payload, through failures of the sink and the source."""
     caplog.set_level(logging.DEBUG)
-    canary = "".join(["CAN", "ARY"])  # a traceback quotes this file
-    server = start_redis(requirepass=f"{canary}-right")
-    texts: list[str] = []
-    for password in (f"{canary}-wrong", f"{canary}-right"):
-        server.run("SET", "streamll_events", "x", password=f"{canary}-right")
-        sink = RedisSink(f"redis://:{password}@127.0.0.1:{server.port}")
-        try:
-            sink.write(batch_of([make_event(data={"token": canary})]))
-        except DeliveryError as error:
-            texts += [traceback.format_exc(), repr(error), str(error)]
-        sink.close()
-    assert len(texts) == 6
-    assert canary not in "".join(texts) + caplog.text
+    server = start_redis(requirepass=RIGHT)
+    url = f"redis://:{password}@127.0.0.1:{server.port}"
+    sink = RedisSink(url, op_timeout=0.5)
+    source = RedisSource(url, op_timeout=0.5)
+    if fault is not None:
+        fault(server)
+    texts = [repr(sink), repr(source), repr(sink.settings), repr(source.settings)]
+    with pytest.raises(DeliveryError) as caught:
+        sink.write(batch_of([make_event(data={"token": MARK})]))
+    texts += [*traceback.format_exception(caught.value), repr(caught.value)]
+    texts += asyncio.run(refusal_of(source))
+    assert MARK not in "".join(texts) + caplog.text

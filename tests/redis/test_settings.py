@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 
+import streamll
 from streamll import ConfigurationError
 from streamll_redis import RedisSettings, RedisSink
 from streamll_redis._address import Address
@@ -100,9 +101,26 @@ def test_what_is_not_understood_is_refused_at_once(url: str, hint: str):
     ],
 )
 def test_bad_options_are_refused_at_once(options: dict[str, object]):
-    """No option is accepted and found wanting later."""
+    """S18: no option is accepted and found wanting later."""
     with pytest.raises(ConfigurationError):
         RedisSink(**options)
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("redis://h?stream_kye=x", "did you mean 'stream_key'"),
+        ("redis://h?maxlen=many", "maxlen"),
+        ("redis://h?password=hunter2", "credentials before the host"),
+    ],
+)
+def test_a_url_of_the_environment_is_checked_when_it_is_configured(monkeypatch, url, hint):
+    """S18: what STREAMLL_SINKS says wrong is said by `configure`, never at the first event."""
+    monkeypatch.setenv("STREAMLL_SINKS", url)
+    with pytest.raises(ConfigurationError) as caught:
+        streamll.configure()
+    assert hint in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_secrets_are_in_no_text():

@@ -15,6 +15,8 @@ from streamll_redis._connection import LOST
 from streamll_redis._errors import Refusal
 from streamll_redis._protocol import command
 from support.events import batch_of, body_of, make_event, make_events
+from support.rabbitmq_server import free_port
+from support.redis_server import wait_until
 
 pytestmark = pytest.mark.broker
 
@@ -106,23 +108,40 @@ def test_partitions_hold_everything_once(redis_server, opened):
     assert sorted(found) == sorted(map(body_of, events))
 
 
+def without_answers(call):
+    """Return *call* as it is where all answers are lost."""
+
+    def lose(self, parts, **options):
+        call(self, parts, **options)
+        return dict.fromkeys(parts, LOST)
+
+    return lose
+
+
 def test_a_repeated_batch_is_appended_once(redis_server, opened, monkeypatch):
     """While nothing was confirmed, sending again, less or more adds only what is missing."""
     sink = opened(redis_server.url)
     events = make_events(10)
-    call = Appender._call
-
-    def lose_answers(self, parts, **options):
-        call(self, parts, **options)
-        return dict.fromkeys(parts, LOST)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Appender, "_call", lose_answers)
+        patch.setattr(Appender, "_call", without_answers(Appender._call))
         for size in (6, 3, 8):
             with pytest.raises(OutcomeUnknown):
                 sink.write(batch_of(events[:size], attempt=2))
     assert sink.write(batch_of(events)) is None
     assert bodies_in(redis_server) == list(map(body_of, events))
+
+
+def test_a_notice_in_front_of_a_repeated_batch_doubles_nothing(redis_server, opened, monkeypatch):
+    """What a channel announces after a drop takes nobody's number."""
+    sink = opened(redis_server.url)
+    events, notice = make_events(6), make_event(operation="streamll", event_type="dropped")
+    with monkeypatch.context() as patch:
+        patch.setattr(Appender, "_call", without_answers(Appender._call))
+        with pytest.raises(OutcomeUnknown):
+            sink.write(batch_of(events))
+    for repeated in ([notice, *events[:2]], events[2:]):  # a channel repeats less at first
+        assert sink.write(batch_of(repeated)) is None
+    assert sorted(bodies_in(redis_server)) == sorted(map(body_of, [notice, *events]))
 
 
 def test_a_part_never_overtakes_the_one_before(redis_server, opened, monkeypatch):
@@ -178,7 +197,7 @@ def test_the_servers_script_cache_may_be_flushed(redis_server, opened):
 
 @pytest.mark.parametrize("part_bytes", [1, 100_000])
 def test_one_key_of_the_wrong_type_costs_no_other(redis_server, opened, monkeypatch, part_bytes):
-    """WRONGTYPE on one key is permanent for its events, and the others are delivered."""
+    """Row 27: WRONGTYPE on one key is permanent for its events, and the others are delivered."""
     monkeypatch.setattr(_writer, "PART_BYTES", part_bytes)
     redis_server.run("SET", "s:1", "not a stream")
     sink = opened(redis_server.url, "s:{context.t}")
@@ -190,6 +209,30 @@ def test_one_key_of_the_wrong_type_costs_no_other(redis_server, opened, monkeypa
     assert [len(bodies_in(redis_server, f"s:{n}")) for n in (0, 2)] == [3, 3]
 
 
+@pytest.mark.parametrize("gone", ["streamll_events", "{streamll_events}:streamll:*"])
+def test_what_somebody_deletes_is_begun_anew(redis_server, opened, gone):
+    """Row 27: without the stream, or what the server remembers of us, nothing is skipped."""
+    sink = opened(redis_server.url)
+    assert sink.write(batch_of(make_events(5))) is None
+    redis_server.run("DEL", *redis_server.run("KEYS", gone))
+    events = make_events(5)
+    assert sink.write(batch_of(events)) is None
+    assert bodies_in(redis_server)[-5:] == list(map(body_of, events))
+
+
+def test_a_cluster_that_is_down_refuses_for_now(start_redis, opened):
+    """Row 28: CLUSTERDOWN is transient, and the same events get through once it is up."""
+    server = start_redis(cluster_enabled="yes", cluster_port=free_port())
+    sink = opened(server.url)
+    events = make_events(3)
+    with pytest.raises(TransientError, match="CLUSTERDOWN"):
+        sink.write(batch_of(events))
+    server.run("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    wait_until(lambda: server.run("CLUSTER INFO")["cluster_state"] == "ok", "the cluster")
+    assert sink.write(batch_of(events, attempt=2)) is None
+    assert bodies_in(server) == list(map(body_of, events))
+
+
 def test_the_only_key_of_the_wrong_type_opens_the_circuit(redis_server, opened):
     """With one fixed key it is a mistake in the configuration, so events wait."""
     redis_server.run("SET", "streamll_events", "not a stream")
@@ -198,7 +241,7 @@ def test_the_only_key_of_the_wrong_type_opens_the_circuit(redis_server, opened):
 
 
 def test_a_full_server_refuses_for_now(start_redis, opened):
-    """OOM is transient, and what was appended before it is not appended again."""
+    """Row 17: OOM is transient, and what was appended before it is not appended again."""
     server = start_redis(maxmemory="3mb", maxmemory_policy="noeviction")
     sink = opened(server.url, maxlen=None)
     given, refused = [], None
@@ -217,7 +260,7 @@ def test_a_full_server_refuses_for_now(start_redis, opened):
 
 
 def test_a_replica_refuses_for_now(start_redis, opened):
-    """READONLY after a failover is transient, and the connection is made anew."""
+    """Row 28: READONLY after a failover is transient, and the connection is made anew."""
     primary, other = start_redis(), start_redis()
     sink = opened(primary.url)
     assert sink.write(batch_of(make_events(1))) is None

@@ -10,6 +10,7 @@ import pytest
 
 from streamll import ConfigurationError, PermanentError, TransientError
 from streamll.source import Start
+from streamll.testing import FakeClock
 from streamll_redis import RedisSink, RedisSource
 from streamll_redis._async_link import AsyncLink
 from support.events import batch_of, body_of, make_event, make_events
@@ -51,6 +52,12 @@ def bodies(messages):
 def pending(server, group="g"):
     """Return how many messages the group has not settled."""
     return server.run("XPENDING", KEY, group)["pending"]
+
+
+def oldest(server, group="g"):
+    """Return how the group stands with the oldest message it has not settled."""
+    with server.client() as client:
+        return client.xpending_range(KEY, group, "-", "+", 1)[0]
 
 
 async def test_from_the_beginning(redis_server):
@@ -132,9 +139,9 @@ async def test_a_lost_connection_goes_on_where_it_was(start_redis):
 async def test_a_frozen_server_is_noticed(start_redis):
     """A read that should have ended is a lost connection, not an eternal wait."""
     server = start_redis()
-    async with opened(server, block=0.1, op_timeout=0.2) as source:
+    async with opened(server, block=0.1, op_timeout=1) as source:
         with server.frozen(), pytest.raises(TransientError):
-            await reading(source, 1, limit=5)
+            await reading(source, 1)
 
 
 async def test_a_timeout_leaves_the_running_read_alone(redis_server):
@@ -200,14 +207,20 @@ async def test_the_messages_of_the_dead_are_taken_over(redis_server):
 
 
 async def test_the_messages_of_the_busy_are_not_taken_over(redis_server):
-    """What is in hand is touched as long as its consumer is alive."""
+    """What is in hand is touched in time, as long as its consumer is alive."""
     append(redis_server, 5)
-    options = {"group": "g", "reclaim_after": 0.3}
-    async with opened(redis_server, **options) as busy, opened(redis_server, **options) as other:
+    clock = FakeClock()
+    async with opened(redis_server, group="g") as busy, opened(redis_server, group="g") as other:
+        busy._lanes[KEY].clock = clock
         mine = await reading(busy, 5)
-        for _ in range(10):
-            assert await busy.receive(0.05) == []
+        assert await busy.receive(0.05) == []
+        while (before := oldest(redis_server))["time_since_delivered"] < 1000:
             assert await other.receive(0.05) == []
+        clock.advance(busy.settings.reclaim_after / 2)
+        assert await busy.receive(0.05) == []
+        after = oldest(redis_server)
+        assert after["time_since_delivered"] < before["time_since_delivered"]
+        assert (after["consumer"], after["times_delivered"]) == (before["consumer"], 1)
         await busy.ack(mine)
     assert pending(redis_server) == 0
 
@@ -215,11 +228,15 @@ async def test_the_messages_of_the_busy_are_not_taken_over(redis_server):
 async def test_a_retry_comes_when_due_and_is_counted(redis_server):
     """Not before its delay, after it with one more attempt, then acked like any other."""
     append(redis_server, 2)
+    clock = FakeClock()
     async with opened(redis_server, group="g") as source:
+        source._lanes[KEY].clock = clock
         first, second = await reading(source, 2)
         await source.ack([first])
-        await source.retry(second, 0.15)
+        await source.retry(second, 5)
+        clock.advance(4)
         assert await source.receive(0.05) == []
+        clock.advance(1)
         (again,) = await reading(source, 1)
         assert (again.body, again.attempts) == (second.body, 2)
         await source.ack([again])

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from streamll import DeliveryError
 from streamll.source import Message, Start
 from streamll_redis import RedisSource
+from streamll_redis._lane import Lane, asked
+from streamll_redis._positions import BEGINNING, order_of
 from support.events import batch_of, make_events
 from support.truth import Truth, judge
 
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     from streamll import Event, Sink
     from support.redis_server import RedisServer
 
-__all__ = ["Driver", "once", "read_all", "reading"]
+__all__ = ["Driver", "is_behind", "once", "read_all", "reading"]
+
+#: Seconds that are enough on any machine, however busy.
+PATIENCE = 60.0
 
 
 class Driver:
@@ -34,7 +39,7 @@ class Driver:
         self.acked: list[Event] = []
         self.errors: list[DeliveryError] = []
 
-    def run(self, between: Callable[[int], Any] = lambda _: None, limit: float = 20.0) -> None:
+    def run(self, between: Callable[[int], Any] = lambda _: None, limit: float = PATIENCE) -> None:
         """Deliver everything; *between* is called with the number confirmed so far."""
         done = {event.event_id for event in self.acked}
         waiting = [event for event in self.given if event.event_id not in done]
@@ -80,7 +85,7 @@ def once(threshold: int, action: Callable[[], Any]) -> Callable[[int], None]:
     return check
 
 
-async def reading(source: RedisSource, count: int, limit: float = 10.0) -> list[Message]:
+async def reading(source: RedisSource, count: int, limit: float = PATIENCE) -> list[Message]:
     """Receive from an open source until *count* messages are there; give up at *limit*."""
     found: list[Message] = []
     end = time.monotonic() + limit
@@ -91,15 +96,30 @@ async def reading(source: RedisSource, count: int, limit: float = 10.0) -> list[
 
 
 def read_all(url: str, **options: Any) -> list[Message]:
-    """Return what a stream holds, read from its beginning until nothing more comes."""
+    """Return what a stream holds, read from its beginning to its last entry."""
 
     async def read() -> list[Message]:
         source = RedisSource(url, start=Start(beginning=True), **options)
         await source.open()
         found: list[Message] = []
-        while messages := await source.receive(0.3):
-            found += messages
+        while await is_behind(source):
+            found += await source.receive(0.3)
         await source.close()
         return found
 
     return asyncio.run(read())
+
+
+async def is_behind(source: RedisSource) -> bool:
+    """Whether a stream has entries that the open *source*, which has no group, did not return."""
+    return any([await _lane_is_behind(source, lane) for lane in source._lanes.values()])
+
+
+async def _lane_is_behind(source: RedisSource, lane: Lane) -> bool:
+    link = source._finder.link(lane.key)
+    try:
+        newest = await asked(link, b"XREVRANGE", lane.key.encode(), b"+", b"-", b"COUNT", b"1")
+    finally:
+        link.drop()
+    position = order_of(lane.position or BEGINNING)
+    return bool(newest) and position < order_of(newest[0][0].decode())

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 #: Seconds a server may take to answer on a busy machine.
-BOOT_TIMEOUT = 20.0
+BOOT_TIMEOUT = 60.0
 
 #: Every write is on disk before it is answered.
 AOF_ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
@@ -131,6 +131,12 @@ class RedisServer:
         with contextlib.closing(self.client(**options)) as client:
             return client.execute_command(*command)
 
+    def replicate(self, tag: str = "") -> None:
+        """Wait until a replica has everything; *tag* is a hash tag of a slot that is here."""
+        with contextlib.closing(self.client(socket_timeout=BOOT_TIMEOUT)) as client:
+            client.set(f"{tag}replicated", 1)  # a connection waits for its own writes
+            assert client.wait(1, 0) >= 1
+
     def answers(self) -> bool:
         """Whether it accepts commands; an error reply is an answer, except LOADING."""
         try:
@@ -162,18 +168,27 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path, primaries: int = 3, replicas: int = 1) -> Iterator[list[RedisServer]]:
+def cluster(
+    folder: Path,
+    primaries: int = 3,
+    replicas: int = 1,
+    tls: Certificates | None = None,
+    **extra: Any,
+) -> Iterator[list[RedisServer]]:
     """Run a Redis Cluster; the primaries come first, each has *replicas* replicas."""
     options = {
         "cluster-enabled": "yes",
         "cluster-node-timeout": 1000,
         **AOF_ALWAYS,
         **_SYNC_AT_ONCE,
+        **{name.replace("_", "-"): value for name, value in extra.items()},
     }
     with contextlib.ExitStack() as stack:
         servers = []
         for number in range(primaries * (1 + replicas)):
-            server = RedisServer(folder / str(number), options, port=_cluster_port())
+            port = _cluster_port()
+            bus = {"cluster-port": port + 10_000, "tls-cluster": "yes"} if tls else {}
+            server = RedisServer(folder / str(number), {**options, **bus}, port=port, tls=tls)
             stack.callback(server.stop)
             servers.append(server.start())
         _join(servers, replicas)
@@ -186,7 +201,7 @@ def _cluster_port() -> int:
 
 
 def _join(servers: Sequence[RedisServer], replicas: int) -> None:
-    addresses = [f"127.0.0.1:{server.port}" for server in servers]
+    addresses = [f"127.0.0.1:{server.port}@{server.port + 10_000}" for server in servers]
     create = ["redis-cli", "--cluster", "create", *addresses]
     subprocess.run(
         [*create, "--cluster-replicas", str(replicas), "--cluster-yes"],

@@ -36,6 +36,7 @@ class TcpProxy:
         bandwidth: bytes per second towards the server; 0 is unlimited.
         drip: seconds between single bytes towards the client; 0 sends all at once.
         mute_requests: hold back what clients send.
+        mute_requests_after: do so once this many more bytes went through; None is never.
         mute_replies: hold back what the server answers; requests still arrive.
         reset_after: reset every connection once this many request bytes went through.
     """
@@ -46,6 +47,7 @@ class TcpProxy:
     bandwidth: float = 0.0
     drip: float = 0.0
     mute_requests: bool = False
+    mute_requests_after: int | None = None
     mute_replies: bool = False
     reset_after: int | None = None
     port: int = attrs.field(default=0, init=False)
@@ -138,6 +140,10 @@ class TcpProxy:
         return [data[n : n + 1] for n in range(len(data))] if self.drip else [data]
 
     def _count(self, size: int) -> None:
+        if self.mute_requests_after is not None:
+            self.mute_requests_after -= size
+            if self.mute_requests_after <= 0:
+                self.mute_requests_after, self.mute_requests = None, True
         if self.reset_after is not None:
             self.reset_after -= size
             if self.reset_after <= 0:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
+from redis.cluster import RedisCluster
 
 from streamll import ConfigurationError
 from streamll_redis._address import Address, Node
@@ -79,8 +80,8 @@ class Access:
     def __attrs_post_init__(self) -> None:
         if self.credential_provider is not None and (self.username or self.password):
             raise ConfigurationError("pass credential_provider= or a password, not both")
-        if self.client is not None and not hasattr(self.client, "connection_pool"):
-            raise ConfigurationError("client must be a redis.Redis")
+        if self.client is not None:
+            lender_of(self.client)
         self.tls()  # a certificate that cannot be loaded is found now
 
     def login(self) -> dict[str, Any]:
@@ -104,19 +105,25 @@ class Access:
         node = node or Node(self.address.host, self.address.port)
         return Origin(str(node), Transport.TCP, {**options, "host": node.host, "port": node.port})
 
+    @property
+    def seeds(self) -> list[Node]:
+        """The servers of a cluster that are known beforehand: those of the client."""
+        nodes = self.client.get_nodes() if hasattr(self.client, "get_nodes") else ()
+        return [Node(node.host, int(node.port)) for node in nodes]
+
     def sentinel(self, node: Node) -> Origin:
         """Return the sentinel at *node*; it has a login of its own, or none."""
         login = {"username": self.sentinel_username, "password": self.sentinel_password}
         return Origin(str(node), Transport.TCP, {**login, "host": node.host, "port": node.port})
 
     def _of_client(self, node: Node | None) -> Origin:
-        options = self.client.connection_pool.connection_kwargs
+        pool = lender_of(self.client)
+        options = pool.connection_kwargs
         wanted = {name: value for name, value in options.items() if _is_taken(name)}
         if node is not None:
             wanted = {**wanted, "host": node.host, "port": node.port}
             wanted.pop("path", None)
-        kind = self.client.connection_pool.connection_class.__name__
-        encrypted = kind.startswith("SSL")
+        encrypted = pool.connection_class.__name__.startswith("SSL")
         transport = Transport.UNIX if "path" in wanted else Transport.TCP
         where = str(node or wanted.get("path") or f"{wanted.get('host')}:{wanted.get('port')}")
         return Origin(where, Transport.CLIENT_TLS if encrypted else transport, wanted)
@@ -147,6 +154,25 @@ class Access:
             _warn(f"the password for Redis at {self.address} is sent in clear; use rediss://")
         if context is not None and not (context.check_hostname and context.verify_mode):
             _warn(f"the certificate of Redis at {self.address} is not verified")
+
+
+def lender_of(client: Any) -> Any:
+    """Return the connection pool of a client whose settings are used.
+
+    Raises:
+        ConfigurationError: for what is no client of redis-py, or leads to sentinels.
+    """
+    if isinstance(client, RedisCluster):
+        client = client.get_redis_connection(client.get_default_node())  # type: ignore[no-untyped-call]
+    pool = getattr(client, "connection_pool", None)
+    if pool is None:
+        raise ConfigurationError("client must be a redis.Redis or a redis.RedisCluster")
+    if "connection_pool" in pool.connection_kwargs:  # how redis-py marks those
+        raise ConfigurationError(
+            "client: one of a Sentinel names no server; write "
+            "url='redis+sentinel://host:26379,host:26379/service' instead"
+        )
+    return pool
 
 
 def _is_taken(name: str) -> bool:

@@ -176,7 +176,7 @@ def _query(parts: SplitResult, keywords: Collection[str]) -> Mapping[str, str]:
             raise ConfigurationError(f"Redis URL option {name!r}: {_FOREIGN[name]}")
         if name in keywords:
             raise ConfigurationError(f"Redis URL option {name!r}: pass it as a keyword, {name}=...")
-    reject_unknown(query, {"db"}, "Redis URL option")
+    reject_unknown(query, {"db", *keywords}, "Redis URL option")
     return query
 
 

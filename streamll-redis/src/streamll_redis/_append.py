@@ -8,6 +8,7 @@ from typing import Final
 
 from streamll_redis._connection import LOST, Link, Reply
 from streamll_redis._errors import GAP, Refusal
+from streamll_redis._keys import Stream
 from streamll_redis._protocol import command
 from streamll_redis._writer import Part, Script, plain
 
@@ -88,14 +89,17 @@ class Appender:
 def _problems(replies: Mapping[Part, Reply]) -> dict[int, Reply]:
     """Spread replies over events; a part behind a refused one shares its refusal."""
     problems: dict[int, Reply] = {}
-    reasons: dict[bytes, Reply] = {}
+    reasons: dict[Stream, Reply] = {}
+    confirmed: dict[Stream, int] = {}
     for part, reply in replies.items():
         if not _is_problem(reply):
-            part.stream.ledger.confirm(part.last)
+            confirmed[part.stream] = part.last
             continue
-        reason = reasons.get(part.stream.key, reply) if _has_code(reply, GAP) else reply
-        reasons[part.stream.key] = reason
+        reason = reasons.get(part.stream, reply) if _has_code(reply, GAP) else reply
+        reasons[part.stream] = reason
         problems.update(dict.fromkeys(part.positions, reason))
+    for stream, number in confirmed.items():
+        stream.ledger.confirm(number)
     return problems
 
 

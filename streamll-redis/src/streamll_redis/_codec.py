@@ -10,7 +10,8 @@ tokens of a call, so the writer sends a head once and refers to it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,9 +19,9 @@ import msgspec
 if TYPE_CHECKING:
     from streamll import Event
 
-__all__ = ["EACH", "each_values", "entry", "head_fields", "head_of"]
+__all__ = ["EACH", "Head", "entry", "head_fields", "head_of", "sequences", "timestamps"]
 
-#: The fields that differ from event to event, in the order of `each_values`.
+#: The fields that differ from event to event.
 EACH: Final = (b"event", b"timestamp", b"sequence")
 
 #: Names of the head's values, in the order of `head_of`.
@@ -30,9 +31,9 @@ _HEAD: Final = (
     b"execution_id",
     b"span_id",
     b"module_name",
+    b"duration_ms",
     b"session_id",
     b"total_tokens",
-    b"duration_ms",
 )
 
 #: Characters of a flat text value; the whole value is in the body.
@@ -42,32 +43,34 @@ _json: Final = msgspec.json.Encoder()
 
 Head = tuple[Hashable, ...]
 
+#: The values of the head that are fields of the event.
+_own: Final = attrgetter(*(name.decode() for name in _HEAD[:-2]))
 
-def each_values(event: Event, body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the values of `EACH`."""
-    return body, _json.encode(event.timestamp)[1:-1], b"%d" % event.sequence
+
+def timestamps(events: Sequence[Event]) -> list[bytes]:
+    """Return the values of field ``timestamp``; of all at once, in C."""
+    return _json.encode([event.timestamp for event in events])[2:-2].split(b'","')
+
+
+def sequences(events: Sequence[Event]) -> list[bytes]:
+    """Return the values of field ``sequence``."""
+    return _json.encode([event.sequence for event in events])[1:-1].split(b",")
 
 
 def head_of(event: Event) -> Head:
-    """Return the values of the head; equal heads have equal fields."""
-    context = event.context
-    tokens = event.data.get("total_tokens")
-    return (
-        event.event_type,
-        event.operation,
-        event.execution_id,
-        event.span_id,
-        event.module_name,
-        None if context is None else _scalar(context.get("session_id")),
-        None if tokens is None else _scalar(tokens),
-        event.duration_ms,
-    )
+    """Return the values of the head, without the last two if both are absent."""
+    head: Head = _own(event)
+    context, tokens = event.context, event.data.get("total_tokens")
+    session = None if context is None else context.get("session_id")
+    if session is None and tokens is None:
+        return head
+    return (*head, _scalar(session), _scalar(tokens))
 
 
 def head_fields(head: Head) -> list[bytes]:
     """Return name, value, name, value ... of what is present in *head*."""
     fields: list[bytes] = []
-    for name, value in zip(_HEAD, head, strict=True):
+    for name, value in zip(_HEAD, head, strict=False):
         if value is not None:
             fields += (name, str(value)[:TEXT_LIMIT].encode(errors="replace"))
     return fields
@@ -75,9 +78,11 @@ def head_fields(head: Head) -> list[bytes]:
 
 def entry(event: Event, body: bytes) -> list[bytes]:
     """Return name, value, name, value ... of a whole entry, in wire order."""
-    pairs = zip(EACH, each_values(event, body), strict=True)
+    values = (body, *timestamps([event]), *sequences([event]))
+    pairs = zip(EACH, values, strict=True)
     return [part for pair in pairs for part in pair] + head_fields(head_of(event))
 
 
-def _scalar(value: Any) -> Hashable:
-    return value if isinstance(value, str | int | float) else None
+def _scalar(value: Any) -> str | None:
+    """Return a scalar as text, so that equal heads have equal fields: 1 == 1.0 == True."""
+    return str(value) if isinstance(value, str | int | float) else None

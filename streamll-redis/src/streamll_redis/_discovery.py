@@ -68,6 +68,7 @@ class Discovery:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._rota = Rota.of(access.address)
+        self._rota.learn(access.seeds)
 
     def find(self, deadline: Deadline) -> Found:
         """Return who is who.

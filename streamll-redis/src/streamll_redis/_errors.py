@@ -15,7 +15,7 @@ import redis.exceptions as client
 
 from streamll import DeliveryError, OutcomeUnknown, PermanentError, TransientError
 
-__all__ = ["GAP", "Refusal", "describe", "of_connecting", "of_exchange"]
+__all__ = ["GAP", "UNREACHABLE", "Refusal", "describe", "of_connecting", "of_exchange"]
 
 #: Error code of the append script: the part before this one is not there.
 GAP: Final = "STREAMLLGAP"
@@ -84,6 +84,10 @@ class Refusal:
         """Return the exception for *what* was refused as a whole."""
         kind = PermanentError if self.is_permanent else TransientError
         return kind(f"Redis at {where} refused {what}: {self.code}")
+
+
+#: In place of the replies of a server that cannot be reached: nothing has left.
+UNREACHABLE: Final = Refusal("UNREACHABLE")
 
 
 def of_connecting(error: Exception, where: str) -> DeliveryError:

@@ -11,6 +11,7 @@ import hashlib
 import re
 from binascii import crc32
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import attrs
@@ -19,7 +20,7 @@ from streamll import ConfigurationError, Event, Template
 from streamll_redis._ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
 __all__ = ["Router", "Stream", "escape", "fixed_keys"]
 
@@ -48,17 +49,26 @@ def escape(value: str) -> str:
 
 @attrs.define(eq=False)
 class Stream:
-    """One stream key, the key of this producer's last number, and the numbers given out."""
+    """One stream key, the key of this producer's last number, and the numbers given out.
+
+    Attributes:
+        key: of the stream.
+        numbers_key: of the last number the server has.
+        ledger: the numbers given out.
+        aside: the same stream with other numbers, for notices (`_ledger`, rule 4).
+    """
 
     key: bytes
     numbers_key: bytes
     ledger: Ledger = attrs.field(factory=Ledger)
+    aside: Stream | None = None
 
     @classmethod
     def of(cls, key: str, producer: str) -> Stream:
         """Name the keys of a stream."""
         tagged = key if "{" in key else f"{{{key}}}"
-        return cls(key.encode(), f"{tagged}:streamll:{producer}".encode())
+        own, other = (f"{tagged}:streamll:{producer}{end}".encode() for end in ("", "-2"))
+        return cls(key.encode(), own, aside=cls(key.encode(), other))
 
 
 class Router:
@@ -70,6 +80,7 @@ class Router:
         self._limit = max_keys * partitions
         self._producer = producer
         self._streams: dict[str, Stream] = {}
+        self._trait = _trait(self._template.fields, partitions)
         _check_braces(self._template.render(_SAMPLE, escape))
 
     @property
@@ -84,9 +95,14 @@ class Router:
             return ({stream: range(len(events))} if stream else {}), []
         routed: dict[Stream, list[int]] = {}
         refused: list[int] = []
-        for position, event in enumerate(events):
-            stream = self._stream(self._key(event))
-            (refused if stream is None else routed.setdefault(stream, [])).append(position)
+        lists: dict[Hashable, list[int]] = {}  # many events of a batch have one key
+        for position, (trait, event) in enumerate(
+            zip(map(self._trait, events), events, strict=True)
+        ):
+            if trait not in lists:
+                stream = self._stream(self._key(event))
+                lists[trait] = refused if stream is None else routed.setdefault(stream, [])
+            lists[trait].append(position)
         return dict(routed), refused
 
     def _key(self, event: Event) -> str:
@@ -117,6 +133,19 @@ def fixed_keys(stream_key: str, partitions: int) -> tuple[str, ...]:
     key = template.render(_SAMPLE, escape)
     _check_braces(key)
     return tuple(_partition(key, n) for n in range(partitions)) if partitions > 1 else (key,)
+
+
+def _trait(fields: Sequence[str], partitions: int) -> Callable[[Event], Hashable]:
+    """Return what is equal for two events of a batch only if they have one key.
+
+    A context, which cannot be hashed, is taken by identity: that of its batch keeps it alive.
+    """
+    names = {name for name in fields if "." not in name}
+    names |= {"execution_id"} if partitions > 1 else set()
+    own = attrgetter(*names) if names else lambda _: None
+    if any("." in name for name in fields):
+        return lambda event: (id(event.context), own(event))
+    return own
 
 
 def _partition(key: str, number: int) -> str:

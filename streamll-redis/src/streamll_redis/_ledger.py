@@ -4,10 +4,13 @@ The server keeps, per producer and key, the highest number it has appended and s
 up to it. For that to be right:
 
 - Rule 1: an event keeps its number for as long as its outcome is unknown.
-- Rule 2: within a write numbers rise, and a fresh number is higher than all before it.
+- Rule 2: within a write numbers rise, and a fresh number is higher than all before it. So a
+  write is sent in the order of its numbers: what is new goes behind what is repeated.
 - Rule 3: an event that a later write to the key jumps over loses its number: once the server
   may hold a higher one, the old number would be skipped although the event is not there.
   If it comes back it gets a fresh number, so it may be there twice but is never lost.
+- Rule 4: notices of drops have numbers of their own. A channel puts them in front of what it
+  repeats, perhaps of a part of it, and they would jump over the rest.
 
 So the highest number on the server is at least that of event *e* only if *e* is there. Writes
 may shrink, grow and drop events from the front; each event still arrives once.
@@ -35,23 +38,26 @@ class Ledger:
     _next: int = 1
     _pending: dict[str, int] = attrs.field(factory=dict, repr=False)
 
-    def assign(self, event_ids: Sequence[str]) -> list[int]:
-        """Return the numbers of one write, rising, in the order of *event_ids*."""
-        numbers: list[int] = []
-        highest = 0
-        for event_id in event_ids:
-            number = self._pending.get(event_id, 0)
-            if number <= highest:
-                number = self._next
-                self._next += 1
-            numbers.append(number)
-            highest = number
-        self._pending = self._above(highest) | dict(zip(event_ids, numbers, strict=True))
+    def assign(self, event_ids: Sequence[str]) -> Sequence[int]:
+        """Return the numbers of one write; it must be sent in their order."""
+        numbers = self._known(event_ids) if self._pending else self._fresh(len(event_ids))
+        self._pending = self._above(max(numbers)) | dict(zip(event_ids, numbers, strict=True))
         return numbers
+
+    def _fresh(self, count: int) -> Sequence[int]:
+        first = self._next
+        self._next += count
+        return range(first, self._next)
+
+    def _known(self, event_ids: Sequence[str]) -> Sequence[int]:
+        held = self._pending.get
+        return [held(event_id) or self._fresh(1)[0] for event_id in event_ids]
 
     def confirm(self, number: int) -> None:
         """Forget the events up to *number*: the server has answered for them."""
         self._pending = self._above(number)
 
     def _above(self, number: int) -> dict[str, int]:
+        if number >= self._next - 1:  # the usual case: all that was given out
+            return {}
         return {event: held for event, held in self._pending.items() if held > number}

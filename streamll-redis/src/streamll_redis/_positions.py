@@ -47,7 +47,8 @@ def _checked(position: str, keys: int) -> list[str]:
     ids = position.split(",")
     if not all(map(_ID.fullmatch, ids)):
         raise ConfigurationError(
-            f"{position!r} is no position of a stream; it looks like '1767322985000-0'"
+            f"{position!r} is no position such as '1767322985000-0', no span such as '-10m' and "
+            "no ISO time"
         )
     if len(ids) not in (1, keys):
         raise ConfigurationError(f"the position is of {len(ids)} partitions, not {keys}")

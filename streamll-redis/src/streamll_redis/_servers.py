@@ -16,7 +16,7 @@ from streamll_redis._append import Appender, Problems
 from streamll_redis._connection import LOST, Link, Reply
 from streamll_redis._deadline import Deadline
 from streamll_redis._discovery import Discovery
-from streamll_redis._errors import Refusal
+from streamll_redis._errors import UNREACHABLE, Refusal
 from streamll_redis._topology import Redirect, Topology, redirect_of
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ __all__ = ["Servers"]
 
 #: Redirections to follow in one attempt; one is usual.
 _REDIRECTIONS: Final = 3
-
-#: In place of the replies of a server that cannot be reached: nothing has left.
-_UNREACHABLE: Final = Refusal("UNREACHABLE")
 
 #: Who gets parts, and whether the slot of their key is being moved there.
 _Place = tuple[Node | None, bool]
@@ -134,22 +131,23 @@ class Servers:
         problems: Problems
         try:
             appender.link.connect()
-        except TransientError:
-            problems = {at: _UNREACHABLE for part in parts for at in part.positions}
+        except TransientError as error:
+            appender.link.failure = error
+            problems = {at: UNREACHABLE for part in parts for at in part.positions}
         else:
             problems = appender.append(parts, asking=asking)
         self._judge(node, problems)
         return problems
 
     def _judge(self, node: Node | None, problems: Problems) -> None:
-        failed = any(reply in (LOST, _UNREACHABLE) for reply in problems.values())
+        failed = any(reply in (LOST, UNREACHABLE) for reply in problems.values())
         (self._suspects.add if failed else self._suspects.discard)(node)
 
 
 def _redirects(parts: Iterable[Part], problems: Problems) -> dict[Part, Redirect]:
     """Return the parts that were sent elsewhere as a whole."""
     found: dict[Part, Redirect] = {}
-    for part in parts:
+    for part in parts if problems else ():
         redirects = [redirect_of(problems.get(at)) for at in part.positions]
         if redirects[0] is not None and None not in redirects:
             found[part] = redirects[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from streamll import Report, Sink
 from streamll_redis._address import DEFAULT_URL
@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Sequence
 
-    from redis import Redis
+    from redis import Redis, RedisCluster
     from redis.credentials import CredentialProvider
 
-    from streamll import Batch
+    from streamll import Batch, Event
 
 __all__ = ["RedisSink"]
+
+#: Operation of the events with which a channel announces drops.
+NOTICE: Final = "streamll"
 
 
 class RedisSink(Sink):
@@ -49,8 +52,8 @@ class RedisSink(Sink):
         partitions: keys one stream is spread over, by execution.
         max_keys: streams one sink may create; events for more are dropped as "key_limit".
         op_timeout: seconds one attempt may take, connecting included.
-        client: a `redis.Redis` whose server, login and TLS settings to use instead of *url*;
-            its connections and its retry policy are not used.
+        client: a `redis.Redis` or `redis.RedisCluster` whose servers, login and TLS settings
+            to use instead of *url*; its connections and its retry policy are not used.
         username, password: login; preferred over what the URL holds.
         credential_provider: redis-py's source of changing passwords, asked at each connect.
         sentinel_username, sentinel_password: login at the sentinels, which have their own.
@@ -79,7 +82,7 @@ class RedisSink(Sink):
         partitions: int = 1,
         max_keys: int = 1000,
         op_timeout: float = 2.0,
-        client: Redis | None = None,
+        client: Redis | RedisCluster | None = None,
         username: str | None = None,
         password: str | None = None,
         credential_provider: CredentialProvider | None = None,
@@ -165,7 +168,21 @@ class RedisSink(Sink):
 
 def _parts(stream: Stream, positions: Sequence[int], batch: Batch) -> Iterator[Part]:
     """Number one stream's share of *batch* and cut it into calls."""
-    events = [batch.events[at] for at in positions]
-    bodies = [batch.bodies[at] for at in positions]
-    numbers = stream.ledger.assign([event.event_id for event in events])
+    notices = [at for at in positions if batch.events[at].operation == NOTICE]
+    if notices and stream.aside is not None:
+        yield from _numbered(stream.aside, notices, batch)
+        positions = [at for at in positions if batch.events[at].operation != NOTICE]
+    if positions:
+        yield from _numbered(stream, positions, batch)
+
+
+def _numbered(stream: Stream, positions: Sequence[int], batch: Batch) -> Iterator[Part]:
+    numbers = stream.ledger.assign([batch.events[at].event_id for at in positions])
+    if not isinstance(numbers, range):  # some are repeated, and go first
+        pairs = sorted(zip(numbers, positions, strict=True))
+        numbers, positions = [number for number, _ in pairs], [at for _, at in pairs]
+    events: Sequence[Event] = batch.events
+    bodies: Sequence[bytes] = batch.bodies
+    if positions != range(len(batch)):
+        events, bodies = [events[at] for at in positions], [bodies[at] for at in positions]
     return parts(stream, numbers, positions, events, bodies)

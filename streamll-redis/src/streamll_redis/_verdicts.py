@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamll import DeliveryError, Outcome, Verdict
 from streamll_redis._connection import LOST, Reply
-from streamll_redis._errors import Refusal, of_exchange
+from streamll_redis._errors import UNREACHABLE, Refusal, of_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +34,8 @@ def failure_of(
     refusals = _refusals(problems.values())
     if not refusals:
         return of_exchange(cause or TimeoutError(), where)
+    if refusals[0] == UNREACHABLE and isinstance(cause, DeliveryError):
+        return cause  # names the server, and says why
     if many_keys and all(refusal.is_about_key for refusal in refusals):
         return None
     return refusals[0].as_error(where)
