@@ -38,7 +38,7 @@ def plugin(name: str, status: str = "loaded", error: str | None = None) -> Simpl
     """Return what `streamll.plugins()` says of one plugin."""
     package = f"streamll-{name}"
     return SimpleNamespace(
-        name=name, distribution=package, version="1.2.3", status=status, error=error
+        name=name, distribution=package, version="1.2.3", status=status, error=error, commands={}
     )
 
 

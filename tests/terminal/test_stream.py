@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -255,6 +256,51 @@ def test_full_disk_is_unknown() -> None:
         TerminalSink(file=Full()).write(BATCH)
 
 
+def test_a_retry_does_not_repeat_what_the_stream_has_taken() -> None:
+    """What a stream holds in its own buffer is flushed again, not written again."""
+
+    class Full(io.StringIO):
+        full = True
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    stream = Full()
+    sink = TerminalSink(file=stream, ascii=True, color=False)
+    batch = make_batch(token("one"), token("two").replace(event_id="2"))
+    with pytest.raises(OutcomeUnknown):
+        sink.write(batch)
+    stream.full = False
+    sink.write(batch)
+    sink.write(make_batch(token("three").replace(event_id="3")))
+    words = [line.split()[-1] for line in stream.getvalue().splitlines()]
+    assert [word.strip("'\"") for word in words] == ["one", "two", "three"]
+
+
+def test_a_retry_goes_on_behind_the_last_whole_line(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that was full for a while gets every line once, and at most a part of one twice."""
+    reader, stream = pipe
+    os.set_blocking(stream.fileno(), False)
+    monkeypatch.setattr(sys, "__stdout__", stream)
+    monkeypatch.setattr(_stream, "_PATIENCE", 0.0)
+    sink = TerminalSink(file=stream, ascii=True, color=False)
+    big = make_batch(*(token(f"{'x' * 900}-{n}.").replace(event_id=str(n)) for n in range(300)))
+    out = b""
+    for _ in range(100):
+        try:
+            sink.write(big)
+            break
+        except (OutcomeUnknown, TransientError):
+            out += os.read(reader, 1_000_000)
+    monkeypatch.undo()
+    os.set_blocking(reader, False)
+    out += os.read(reader, 1_000_000)
+    assert [int(n) for n in re.findall(rb"x-(\d+)\.", out)] == list(range(300))
+
+
 def test_messages_hold_no_payload() -> None:
     """An error says what failed, never what was to be written."""
     stream = io.StringIO()
@@ -270,11 +316,12 @@ def test_full_non_blocking_pipe(pipe: tuple[int, TextIO], monkeypatch: pytest.Mo
     os.set_blocking(stream.fileno(), False)
     monkeypatch.setattr(sys, "__stdout__", stream)
     monkeypatch.setattr(_stream, "_PATIENCE", 0.0)
-    big = make_batch(*[token("x" * 900)] * 1000)
+    big = make_batch(*(token("x" * 900).replace(event_id=str(n)) for n in range(1000)))
+    sink = TerminalSink(file=stream)
     with pytest.raises(OutcomeUnknown):
-        TerminalSink(file=stream).write(big)
+        sink.write(big)
     with pytest.raises(TransientError):
-        TerminalSink(file=stream).write(big)
+        sink.write(big)
     monkeypatch.undo()
 
 

@@ -39,6 +39,7 @@ class Plugin:
         version: of that package.
         status: "loaded", "broken" or "denied".
         error: why it is broken; None otherwise.
+        commands: name -> ``"module:attribute"`` of its commands ``streamll <plugin> <name>``.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Plugin:
     version: str
     status: str = "loaded"
     error: str | None = None
+    commands: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)
@@ -105,9 +107,10 @@ class Registry:
             plugin.status = "denied"
             return
         try:
-            self.register(
-                point.load(), plugin.name, f"plugin {plugin.name!r} ({plugin.distribution})"
-            )
+            module = point.load()
+            self.register(module, plugin.name, f"plugin {plugin.name!r} ({plugin.distribution})")
+            if hasattr(module, "streamll_register_commands"):
+                module.streamll_register_commands(plugin.commands.__setitem__)
         except Exception as error:  # noqa: BLE001 - one broken plugin never stops another
             plugin.status = "broken"
             plugin.error = f"{type(error).__name__}: {safe_text(error)}"

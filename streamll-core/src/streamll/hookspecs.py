@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from streamll.events import Event
     from streamll.sink import AsyncSink, Sink
 
-__all__ = ["RegisterParser", "RegisterSink", "RegisterSource", "hookimpl", "hookspec"]
+__all__ = [
+    "RegisterCommand",
+    "RegisterParser",
+    "RegisterSink",
+    "RegisterSource",
+    "hookimpl",
+    "hookspec",
+]
 
 hookspec = pluggy.HookspecMarker("streamll")
 hookimpl = pluggy.HookimplMarker("streamll")
@@ -52,6 +59,16 @@ class RegisterParser(Protocol):
         """Register *factory* under the adapter's class name, e.g. "TemplateAdapter"."""
 
 
+class RegisterCommand(Protocol):
+    """Registers one command ``streamll <plugin> <name>``."""
+
+    def __call__(self, name: str, function: str, /) -> None:
+        """Register *function*, ``"module:attribute"``, imported when the command is run.
+
+        Its parameters are the command's arguments and options, its docstring the help.
+        """
+
+
 @hookspec
 def streamll_register_sinks(register: RegisterSink) -> None:
     """Register sinks. Called at configure time, never at import."""
@@ -65,6 +82,11 @@ def streamll_register_sources(register: RegisterSource) -> None:
 @hookspec
 def streamll_register_parsers(register: RegisterParser) -> None:
     """Register parsers of adapters that streamll does not know. Called at configure time."""
+
+
+@hookspec
+def streamll_register_commands(register: RegisterCommand) -> None:
+    """Register commands of the command line. Called with the other registrations."""
 
 
 @hookspec

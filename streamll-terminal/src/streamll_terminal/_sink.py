@@ -10,7 +10,7 @@ from streamll import ConfigurationError, DeliverySettings, Outcome, Sink, Verdic
 from streamll.settings import reject_unknown
 from streamll_terminal._lines import SYMBOLS, LineStyle, line
 from streamll_terminal._settings import SEVERITIES, Severity, TerminalSettings, stream_of
-from streamll_terminal._stream import can_encode, shows_color, write_text
+from streamll_terminal._stream import Interrupted, can_encode, shows_color, write_lines
 
 if TYPE_CHECKING:
     from streamll import Batch, Event, Report
@@ -59,6 +59,7 @@ class TerminalSink(Sink):
             raise ConfigurationError(f"file must have a write method, not {type(file).__name__}")
         self._file = file
         self._standard = stream_of(url)
+        self._written: set[str] = set()  # lines of events whose batch comes again
         self._look = TerminalSettings(
             color=color, ascii=ascii, min_severity=min_severity, max_chars=max_chars
         )
@@ -67,21 +68,33 @@ class TerminalSink(Sink):
         """Write the lines of *batch* at once; an event that cannot be shown is rejected alone.
 
         Raises:
-            PermanentError, TransientError, OutcomeUnknown: see `_stream.write_text`.
+            PermanentError, TransientError, OutcomeUnknown: see `_stream.write_lines`.
         """
         stream = getattr(sys, self._standard) if self._file is None else self._file
         lines, rejected = self._lines(batch, self._style(stream))
         if lines:
-            write_text(stream, "\n".join(lines) + "\n")
+            self._write(stream, lines)
         return rejected or None
 
-    def _lines(self, batch: Batch, style: LineStyle) -> tuple[list[str], dict[int, Verdict]]:
-        lines: list[str] = []
+    def _write(self, stream: TextIO, lines: list[tuple[str, str]]) -> None:
+        """Write *lines*, each with its event id, less those an interrupted attempt wrote."""
+        left = [pair for pair in lines if pair[0] not in self._written]
+        try:
+            write_lines(stream, [text for _, text in left])
+        except Interrupted as error:
+            self._written.update(event_id for event_id, _ in left[: error.lines])
+            raise
+        self._written.difference_update(event_id for event_id, _ in lines)
+
+    def _lines(
+        self, batch: Batch, style: LineStyle
+    ) -> tuple[list[tuple[str, str]], dict[int, Verdict]]:
+        lines: list[tuple[str, str]] = []
         rejected: dict[int, Verdict] = {}
         for index, event in enumerate(batch.events):
             if self._shows(event):
                 try:
-                    lines.append(line(event, style))
+                    lines.append((event.event_id, line(event, style)))
                 except Exception:  # noqa: BLE001 - a hostile event costs itself, not its batch
                     rejected[index] = _CANNOT_BE_SHOWN
         return lines, rejected

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from streamll import OutcomeUnknown, PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["can_encode", "shows_color", "write_text"]
+__all__ = ["Interrupted", "can_encode", "shows_color", "write_lines"]
 
 #: Seconds to wait for room in a stream that is in non-blocking mode.
 _PATIENCE: Final = 1.0
@@ -48,35 +48,57 @@ def can_encode(stream: TextIO, text: str) -> bool:
     return True
 
 
-def write_text(stream: TextIO | None, text: str) -> None:
-    """Write *text* in one call and flush; what cannot be encoded becomes a backslash escape.
+class Interrupted(OutcomeUnknown):
+    """Writing stopped in the middle: *lines* whole ones are out, or in the stream's own buffer."""
+
+    def __init__(self, message: str, lines: int) -> None:
+        super().__init__(message)
+        self.lines = lines
+
+
+def write_lines(stream: TextIO | None, lines: Sequence[str]) -> None:
+    """Write *lines* in one call and flush; what cannot be encoded becomes a backslash escape.
 
     Blocks while the reader of a pipe or a stopped terminal does not read.
 
     Raises:
         PermanentError: the stream is closed, not writable, or nobody reads it any more.
         TransientError: there was no room in a non-blocking stream; nothing was written.
-        OutcomeUnknown: an I/O error, e.g. a full disk; a part may be written.
+        Interrupted: no room any more, or an I/O error, e.g. a full disk.
     """
     if stream is None:
         raise PermanentError("there is no standard output to write to")
-    try:
-        _write(stream, text.encode(_encoding(stream), "backslashreplace"))
-    except ValueError as error:
-        raise PermanentError("the stream is closed or not writable") from error
-    except OSError as error:
-        kind = PermanentError if error.errno in _GONE else OutcomeUnknown
-        raise kind(f"writing to the stream failed ({type(error).__name__})") from error
+    text = "".join(f"{line}\n" for line in lines)
+    _write(stream, text.encode(_encoding(stream), "backslashreplace"))
 
 
 def _write(stream: TextIO, data: bytes) -> None:
     raw = _raw_file(stream)
-    if raw is None:
-        stream.write(data.decode(_encoding(stream)))
-        stream.flush()
-    else:
-        stream.flush()  # what the program printed before comes first
-        _write_raw(raw, data)
+    done = 0
+    try:
+        if raw is None:
+            stream.write(data.decode(_encoding(stream)))
+            done = len(data)
+        stream.flush()  # below the buffer: what the program printed before comes first
+        while raw is not None and done < len(data):
+            done += _write_some(raw, data[done:])
+    except ValueError as error:
+        raise PermanentError("the stream is closed or not writable") from error
+    except OSError as error:
+        message = f"writing to the stream failed ({type(error).__name__})"
+        if error.errno in _GONE:
+            raise PermanentError(message) from error
+        if raw is not None and error.errno == errno.EAGAIN and not done:
+            raise TransientError(message) from error
+        raise Interrupted(message, data.count(b"\n", 0, done)) from error
+
+
+def _write_some(raw: io.FileIO, data: bytes) -> int:
+    """Return how many bytes went out; raises BlockingIOError if there is no room for long."""
+    written = raw.write(data)
+    if written is None and not select.select([], [raw], [], _PATIENCE)[1]:
+        raise BlockingIOError(errno.EAGAIN, "the stream has no room")
+    return written or 0
 
 
 def _raw_file(stream: TextIO) -> io.FileIO | None:
@@ -85,16 +107,6 @@ def _raw_file(stream: TextIO) -> io.FileIO | None:
     raw = getattr(buffer, "raw", buffer)
     standard = stream is sys.__stdout__ or stream is sys.__stderr__
     return raw if standard and type(raw) is io.FileIO and os.linesep == "\n" else None
-
-
-def _write_raw(raw: io.FileIO, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        written = raw.write(left)  # None: non-blocking and full
-        if written is None and not select.select([], [raw], [], _PATIENCE)[1]:
-            kind = TransientError if len(left) == len(data) else OutcomeUnknown
-            raise kind("the stream has no room")
-        left = left[written or 0 :]
 
 
 def _is_tty(stream: TextIO) -> bool:

@@ -17,6 +17,8 @@ __all__ = ["app", "main"]
 
 #: Exit code for what the user can correct, as for a wrong option.
 _USAGE = 2
+#: Exit code when a broker cannot be reached or refuses.
+_UNUSABLE = 1
 #: Exit code when the reader of our output is gone; the one rich uses.
 _CLOSED_PIPE = 1
 
@@ -55,22 +57,44 @@ def plugins() -> None:
     print_plugins()
 
 
+def _add_plugin_commands() -> None:
+    """Add ``streamll <plugin> <command>`` for each command a plugin registered.
+
+    Raises:
+        ConfigurationError: when two packages bring a plugin of one name.
+    """
+    for plugin in streamll.plugins():
+        if plugin.commands and plugin.name not in app:
+            group = App(name=plugin.name, help=f"Commands of {plugin.distribution}.")
+            for name, function in plugin.commands.items():
+                group.command(function, name=name)
+            app.command(group)
+
+
 def main() -> None:
     """Run the command line.
 
-    Exits with 2, after one line on stderr, for what the user can correct; with 1 when the
-    reader of a pipe is gone.
+    Exits with 2, after one line on stderr, for what the user can correct; with 1 when a broker
+    cannot be used, or the reader of a pipe is gone.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _add_plugin_commands()
         app(sys.argv[1:], exit_on_error=False, print_error=False)
     except (CycloptsError, streamll.ConfigurationError) as error:
-        sys.stderr.write(f"streamll: {' '.join(str(error).split())}\n")
+        _complain(error)
         raise SystemExit(_USAGE) from None
+    except streamll.DeliveryError as error:
+        _complain(error)
+        raise SystemExit(_UNUSABLE) from None
     except BrokenPipeError:
         _discard_stdout()
         raise SystemExit(_CLOSED_PIPE) from None
+
+
+def _complain(error: Exception) -> None:
+    sys.stderr.write(f"streamll: {' '.join(str(error).split())}\n")
 
 
 def _discard_stdout() -> None:
