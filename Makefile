@@ -39,6 +39,9 @@ matrix: .venv/.ready  ## Python 3.11-3.13 x the last patch of every dspy minor
 bench: .venv/.ready brokers  ## figures, side by side in one run
 	scripts/bench
 
+soak: .venv/.ready brokers  ## 20 million events through a Redis with faults; EVENTS=1000000 for fewer
+	$(RUN) python benchmarks/redis_soak.py --events $(or $(EVENTS),20000000)
+
 mutants: .venv/.ready  ## put known mistakes in, one by one; each must turn a test red
 	$(RUN) python scripts/mutants.py
 

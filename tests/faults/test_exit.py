@@ -37,6 +37,7 @@ PRELUDE = """
             threading.Event().wait()
 
     path = sys.argv[1]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 """
 
 

@@ -13,6 +13,7 @@ __all__ = ["closing"]
 
 #: Raised to stop a call from outside; the call did not fail. Also asyncio.CancelledError.
 _CANCELS: Final = (KeyboardInterrupt, GeneratorExit, SystemExit, StreamClosed)
+#: About as much of a traceback is kept: whole entries, the innermost ones.
 _TRACEBACK_CHARS: Final = 8_000
 
 
@@ -32,15 +33,30 @@ def _is_cancelled(error: BaseException) -> bool:
 
 
 def _describe(error: BaseException) -> dict[str, Any]:
+    """Say what went wrong. Nothing is cut inside of a text here.
+
+    The size limits do that later, and mark it, so that the scrubber can hold back what may be
+    the beginning of a secret.
+    """
     return {
         "type": type(error).__name__,
-        "message": safe_text(error),
-        "traceback": _formatted(error),
+        "message": safe_text(error, sys.maxsize),
+        "traceback": "".join(_innermost(_formatted(error))),
     }
 
 
-def _formatted(error: BaseException) -> str:
+def _formatted(error: BaseException) -> list[str]:
     try:
-        return "".join(traceback.format_tb(error.__traceback__))[-_TRACEBACK_CHARS:]
+        return traceback.format_tb(error.__traceback__)
     except Exception:  # noqa: BLE001 - e.g. a source file that cannot be read
-        return ""
+        return []
+
+
+def _innermost(entries: list[str]) -> list[str]:
+    room, kept = _TRACEBACK_CHARS, len(entries)
+    for entry in reversed(entries):
+        room -= len(entry)
+        if room < 0 and kept < len(entries):
+            break
+        kept -= 1
+    return entries[kept:]

@@ -22,9 +22,9 @@ import attrs
 
 from streamll import _ids
 from streamll._capture import CaptureOptions
-from streamll._sampling import Fate, Sampler
+from streamll._sampling import Fate, Held, Sampler
 from streamll._snapshot import Limits, snapshot
-from streamll._spans import CONTEXT, LISTENER, Execution, Span
+from streamll._spans import CONTEXT, LISTENER, Span
 from streamll.encoding import encode
 from streamll.events import SCHEMA_VERSION, Event
 from streamll.patterns import Patterns
@@ -46,19 +46,23 @@ _URLS_ONLY: Final = Scrubber()
 
 
 class _Channel(Protocol):
+    @property
+    def is_pressed(self) -> bool: ...
+
     def submit(self, event: Event, body: bytes) -> None: ...
 
 
 class Route:
     """A channel and the filter in front of it (`only=`)."""
 
-    __slots__ = ("accepts", "channel", "sink")
+    __slots__ = ("accepts", "channel", "sink", "submit")
 
     def __init__(self, sink: Any, channel: _Channel, only: tuple[str, ...] | None) -> None:
         self.sink = sink
         self.channel = channel
-        #: Whether an event passes the filter.
-        self.accepts: Callable[[Event], bool] = Patterns(only).accepts
+        self.submit = channel.submit
+        #: Whether an event passes the filter; None for all of them.
+        self.accepts = None if only is None else Patterns(only).accepts
 
 
 @attrs.frozen(kw_only=True)
@@ -110,16 +114,18 @@ class Pipeline:
     lost: Counter[str] = attrs.field(factory=Counter)
     _source: Mapping[str, Any] = attrs.field(init=False)
     _least: int = attrs.field(init=False)
+    _filters: bool = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._least = SEVERITIES[self.level]
+        self._filters = bool(self.processors) or self.scrubber is not None
         self.renew_source()
 
     def renew_source(self) -> None:
         """Describe the process again, e.g. with a forked child's pid."""
         self._source = self.source.describe()
 
-    def emit(
+    def emit(  # noqa: C901 - see below
         self,
         span: Span,
         event_type: str,
@@ -139,73 +145,59 @@ class Pipeline:
         severity = severity or span.severity
         if SEVERITIES[severity] < self._least:
             return
+        # In one piece and by position: more calls and keywords would cost half as much again.
         try:
-            self._accept(span, event_type, data, severity, duration_ms, trusted, tags, redacted)
+            execution, parent = span.execution, span.parent
+            held = execution.held if self.sampler is None else self._held(span, self.sampler)
+            if held is not None and held.fate is Fate.DROPPED and LISTENER.get() is None:
+                self.lost["sampled"] += 1
+                return
+            truncated: Mapping[str, int] | None = None
+            if not trusted:
+                data, truncated, redacted = snapshot(data, self.limits)
+            event = Event(
+                _ids.event_id(),
+                event_type,
+                span.operation,
+                _now(UTC),
+                0 if self._filters else execution.next_sequence(),
+                execution.execution_id,
+                execution.trace_id,
+                span.span_id,
+                severity,
+                data,
+                SCHEMA_VERSION,
+                None if parent is None else parent.span_id,
+                span.module_name,
+                span.module_path,
+                span.name,
+                duration_ms,
+                self._source,
+                CONTEXT.get(),
+                self.tags + tags if tags else self.tags,
+                redacted,
+                truncated or None,
+                execution.sampled_rate,
+            )
+            if self._filters:
+                processed = self._process(event, trusted)
+                if processed is None:
+                    return
+                event = processed.replace(sequence=execution.next_sequence())
+            event, body = encode(event, self.limits)
+            listener = LISTENER.get()
+            if listener is not None:
+                listener(event)
+            if held is None:
+                self._send(span.sinks, event, body)
+            else:
+                held.take(event, body, partial(self._send, span.sinks), is_root=parent is None)
         except Exception as error:  # noqa: BLE001 - observing never fails the program
             self._report("emit_error", error)
 
-    def _accept(
-        self,
-        span: Span,
-        event_type: str,
-        data: Mapping[str, Any],
-        severity: str,
-        duration_ms: float | None,
-        trusted: bool,
-        tags: tuple[str, ...],
-        redacted: tuple[str, ...],
-    ) -> None:
-        execution = span.execution
-        held = execution.held
-        if held is None and self.sampler is not None:
-            held = self.sampler.decide(span)
-        if held is not None and held.fate is Fate.DROPPED and LISTENER.get() is None:
-            self.lost["sampled"] += 1
-            return
-        truncated: Mapping[str, int] | None = None
-        if not trusted:
-            data, truncated, redacted = snapshot(data, self.limits)
-        filtered = bool(self.processors) or self.scrubber is not None
-        parent = span.parent
-        # By position: twenty keywords would take longer than all the rest (0.9 of 3 us).
-        event = Event(
-            _ids.event_id(),
-            event_type,
-            span.operation,
-            _now(UTC),
-            0 if filtered else execution.next_sequence(),
-            execution.execution_id,
-            execution.trace_id,
-            span.span_id,
-            severity,
-            data,
-            SCHEMA_VERSION,
-            None if parent is None else parent.span_id,
-            span.module_name,
-            span.module_path,
-            span.name,
-            duration_ms,
-            self._source,
-            CONTEXT.get(),
-            self.tags + tags if tags else self.tags,
-            redacted,
-            truncated or None,
-            execution.sampled_rate,
-        )
-        if filtered:
-            processed = self._process(event, trusted)
-            if processed is None:
-                return
-            event = processed.replace(sequence=execution.next_sequence())
-        event, body = encode(event, self.limits)
-        listener = LISTENER.get()
-        if listener is not None:
-            listener(event)
-        if held is None:
-            self._send(event, body, execution=execution)
-        else:
-            send = partial(self._send, execution=execution)
-            held.take(event, body, send, is_root=span.parent is None)
+    def _held(self, span: Span, sampler: Sampler) -> Held | None:
+        """Return what sampling decided on the execution of *span*, now if it has not yet."""
+        return span.execution.held or sampler.decide(span)
 
     def _process(self, event: Event, trusted: bool) -> Event | None:
         current: Event | None = event
@@ -234,10 +226,16 @@ class Pipeline:
         """Return a scrubber for one text that is emitted in pieces, as trusted data."""
         return (self.scrubber or _URLS_ONLY).stream(partial(self._report, "processor_error"))
 
-    def _send(self, event: Event, body: bytes, *, execution: Execution) -> None:
-        for route in execution.sinks if execution.sinks is not None else self.routes:
-            if route.accepts(event):
-                route.channel.submit(event, body)
+    def is_pressed(self, span: Span) -> bool:
+        """Whether a sink of *span* is so far behind that it should be given less."""
+        routes = self.routes if span.sinks is None else span.sinks
+        return any(route.channel.is_pressed for route in routes)
+
+    def _send(self, sinks: tuple[Route, ...] | None, event: Event, body: bytes) -> None:
+        for route in self.routes if sinks is None else sinks:
+            accepts = route.accepts
+            if accepts is None or accepts(event):
+                route.submit(event, body)
         for observer in self.observers:
             try:
                 observer(event)

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, get_args
 import attrs
 
 from streamll.errors import ConfigurationError
+from streamll.patterns import parse_patterns
 
 __all__ = ["DeliverySettings", "Overflow", "WhenOpen", "reject_unknown"]
 
@@ -62,14 +63,6 @@ def _boolean(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None
     _check(isinstance(value, bool), f"{attribute.name} must be True or False, not {value!r}")
 
 
-def _patterns(value: Any) -> tuple[str, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",")]
-    return tuple(value)
-
-
 @attrs.frozen(kw_only=True)
 class DeliverySettings:
     """How events reach one sink; every sink takes these as keywords. Immutable.
@@ -114,7 +107,7 @@ class DeliverySettings:
     max_attempts: int = attrs.field(default=5, validator=_positive_int)
     spool: str | None = attrs.field(default=None)
     spool_bytes: int = attrs.field(default=256 * MIB, validator=_positive_int)
-    only: tuple[str, ...] | None = attrs.field(default=None, converter=_patterns)
+    only: tuple[str, ...] | None = attrs.field(default=None, converter=parse_patterns)
 
     @classmethod
     def names(cls) -> frozenset[str]:

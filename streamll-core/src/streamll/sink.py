@@ -27,10 +27,19 @@ __all__ = ["AsyncSink", "Delivery", "Sink", "SinkStats", "Verdict"]
 
 @attrs.frozen
 class Verdict:
-    """What became of one event of a batch: an outcome, and the reason a drop is counted under."""
+    """What became of one event of a batch: an outcome, and the reason a drop is counted under.
+
+    The reason "unsent" with a transient outcome says that the event was not even tried: that
+    others of its batch got through is then no sign that it is to blame.
+    """
 
     outcome: Outcome
     reason: str = ""
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether the sink tried to deliver the event."""
+        return self.outcome is not Outcome.REJECTED_TRANSIENT or self.reason != "unsent"
 
 
 #: Index in the batch -> verdict, for the events that were not delivered.

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.delivery.doubles import encode, make_event, token
 from streamll._delivery.buffer import Buffer
-from streamll._delivery.item import Item, rank_of
+from streamll._delivery.item import Item
 from streamll.events import Event
 from streamll.settings import MIB, Overflow
 
@@ -17,12 +17,12 @@ TYPES = ("token", "progress", "custom", "start", "end", "error", "cancel")
 
 def item(event: Event, order: int | None = None, at: float = 0.0) -> Item:
     body = encode(event)
-    return Item(event, body, at, order or event.sequence, rank_of(event), len(body))
+    return Item(event, body, at, len(body), order or event.sequence)
 
 
 def fill(buffer: Buffer, *events: Event) -> list[int]:
     """Push *events*; return the sequences of what gave way."""
-    return [gone.event.sequence for event in events for gone in buffer.push(item(event))]
+    return [gone.event.sequence for event in events for gone in buffer.push([item(event)])]
 
 
 def sequences(items: list[Item]) -> list[int]:
@@ -82,7 +82,7 @@ def test_what_comes_back_is_in_front_again() -> None:
     buffer = Buffer(100, MIB, "drop_oldest")
     fill(buffer, *(make_event(n) for n in range(1, 11)))
     taken = buffer.take(5)
-    assert buffer.restore(taken) == []
+    assert not buffer.restore(taken)
     assert sequences(buffer.take(100)) == list(range(1, 11))
 
 
@@ -90,7 +90,7 @@ def test_only_what_is_old_expires() -> None:
     """`expire` removes by age, from every rank."""
     buffer = Buffer(100, MIB, "drop_oldest")
     for n in range(1, 11):
-        buffer.push(item(make_event(n, TYPES[n % len(TYPES)]), at=float(n)))
+        buffer.push([item(make_event(n, TYPES[n % len(TYPES)]), at=float(n))])
     assert sorted(sequences(buffer.expire(4.0))) == [1, 2, 3, 4]
     assert sequences(buffer.take(100)) == list(range(5, 11))
 
@@ -112,7 +112,7 @@ def test_bounds_and_counts_hold_after_every_call(
         event = make_event(number, kind, data={"token": "x" * length, "field": "f"})
         if len(encode(event)) > max_bytes:
             continue
-        gone = [*buffer.push(item(event))]
+        gone = [*buffer.push([item(event)])]
         if action == 1:
             gone += buffer.take(2)
         elif action == 2:
@@ -125,3 +125,28 @@ def test_bounds_and_counts_hold_after_every_call(
     rest = buffer.take(buffer.count)
     assert sequences(rest) == sorted(sequences(rest))
     assert (buffer.count, buffer.bytes, buffer.weight) == (0, 0, 0)
+
+
+KINDS = st.lists(st.tuples(st.sampled_from(TYPES), st.integers(0, 40)), max_size=30)
+
+
+@given(st.lists(KINDS, max_size=8), st.sampled_from(["drop_oldest", "drop_newest", "coalesce"]))
+def test_events_that_come_together_are_held_as_if_one_by_one(
+    batches: list[list[tuple[str, int]]], overflow: Overflow
+) -> None:
+    """`extend`, with `push` where it says no, leaves what `push` alone would."""
+    together, single = (Buffer(20, 8_000, overflow) for _ in range(2))
+    number = 0
+    for batch in batches:
+        events = []
+        for kind, size in batch:
+            number += 1
+            events.append(make_event(number, kind, data={"token": "x" * size, "field": "f"}))
+        items = [item(event) for event in events]
+        if not together.extend(items):
+            fill(together, *events)
+        fill(single, *events)
+        assert (together.count, together.bytes) == (single.count, single.bytes)
+        assert sequences(together.take(number % 7)) == sequences(single.take(number % 7))
+    assert sequences(together.take(100)) == sequences(single.take(100))
+    assert together.count == together.bytes == together.weight == 0

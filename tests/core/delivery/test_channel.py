@@ -271,6 +271,53 @@ def test_an_event_others_outlive_max_attempts_times_is_rejected() -> None:
     assert channel.stats().dropped == {"rejected": 1}
 
 
+def test_an_event_that_was_never_tried_is_not_to_blame() -> None:
+    """However often a batch ends before its turn, an unsent event keeps its place and record."""
+    channel = make_pure(max_attempts=2)
+    offer(channel, make_event(1))
+    for now in range(20):
+        offer(channel, make_event(now + 2), now=now)
+        batch = write(channel, float(now))
+        assert batch.batch.attempt == 1
+        unsent = [i for i, e in enumerate(batch.batch) if e.sequence == 1]
+        verdicts = dict.fromkeys(unsent, Verdict(Outcome.REJECTED_TRANSIENT, "unsent"))
+        channel.succeeded(batch, verdicts, float(now))
+    stats = channel.stats()
+    assert (stats.delivered, stats.queued, stats.dropped) == (20, 1, {})
+
+
+def test_an_announcement_that_is_dropped_is_counted_and_not_announced() -> None:
+    """Where nothing can be routed, one announcement is made per loss, and none of itself."""
+    channel = make_pure()
+    offer(channel, make_event(1))
+    unroutable = Verdict(Outcome.REJECTED_PERMANENT, "unroutable")
+    writes: list[Write] = []
+
+    def refuse_all(action: Write) -> dict[int, Verdict]:
+        writes.append(action)
+        return dict.fromkeys(range(len(action.batch)), unroutable)
+
+    assert drain(channel, refuse_all) == []
+    assert [[is_notice(event) for event in action.batch] for action in writes] == [[False], [True]]
+    assert channel.stats().dropped == {"unroutable": 2}
+    assert channel.ledger.balances
+
+
+def test_announcements_nobody_takes_are_given_up_for_good() -> None:
+    """A sink that loses no event but every announcement is not told of those, by and by."""
+    channel = make_pure(batch_size=2)
+    unroutable = Verdict(Outcome.REJECTED_PERMANENT, "unroutable")
+    lost = {"first": True}
+
+    def judge(action: Write) -> dict[int, Verdict]:
+        bad = [i for i, e in enumerate(action.batch) if is_notice(e) or lost.pop("first", False)]
+        return dict.fromkeys(bad, unroutable)
+
+    offer(channel, *numbers(1, 10))
+    assert drain(channel, judge) == list(range(2, 11))
+    assert channel.stats().dropped == {"unroutable": 2}
+
+
 def test_a_report_that_makes_no_sense_is_an_unknown_outcome() -> None:
     """Indices out of range are ignored; what is no verdict is tried again."""
     channel = make_pure()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import threading
@@ -23,7 +24,7 @@ from core.delivery.doubles import (
     soon,
     submit,
 )
-from streamll.errors import Outcome, PermanentError
+from streamll.errors import Outcome, PermanentError, TransientError
 from streamll.events import Batch
 from streamll.sink import Verdict
 
@@ -230,6 +231,7 @@ def test_an_observer_that_raises_does_not_stop_delivery(
     sink = kind(script, recovery_timeout=0.005)
     channel = open_channel(sink, on_change=observe)
     submit(channel, make_event(1))
+    assert channel.flush(soon())
     assert channel.close(soon())
     assert "ZeroDivisionError" in caplog.text
 
@@ -253,6 +255,24 @@ def test_block_waits_for_room(kind: type[Recorder]) -> None:
     assert channel.close(soon())
     assert sink.stats.delivered == 400
     assert sink.stats.dropped == {}
+
+
+def test_block_keeps_room_for_what_a_failure_gives_back() -> None:
+    """A batch that failed comes back, and nobody has taken its place meanwhile."""
+    fails = itertools.cycle([True, False])
+
+    def fails_every_other_time(batch: Batch) -> None:
+        time.sleep(0.0005)
+        if next(fails):
+            raise TransientError
+
+    options = {"buffer_size": 4, "block_timeout": 60, "retry_delay": 0.001, "max_attempts": 1_000}
+    sink = Recorder(fails_every_other_time, overflow="block", circuit_breaker=False, **options)
+    channel = open_channel(sink)
+    submit(channel, *(make_event(n) for n in range(100)))
+    assert channel.close(soon())
+    assert sink.stats.dropped == {}
+    assert sink.stats.delivered == 100
 
 
 def test_block_gives_up_after_block_timeout() -> None:
@@ -519,6 +539,23 @@ def test_two_sinks_that_emit_do_not_feed_each_other_for_ever() -> None:
             assert channel.flush(soon())
     assert sum(sink.stats.delivered for sink in sinks) <= 4
     assert {channel.close(soon()) for channel in channels} == {True}
+
+
+@BOTH
+def test_a_sink_that_can_never_work_is_not_waited_for(kind: type[Recorder]) -> None:
+    """After PermanentError, `flush` and `close` end long before their deadline, all counted."""
+
+    def script(batch: Batch) -> None:
+        raise PermanentError
+
+    sink = kind(script, recovery_timeout=3600.0)
+    channel = open_channel(sink)
+    submit(channel, *(make_event(n) for n in range(1, 4)))
+    never = time.monotonic() + 1e6  # waiting for that would hang
+    assert not channel.flush(never - 1e6 + 1800)
+    assert not channel.close(never)
+    assert channel.stats.dropped == {"shutdown_timeout": 3}
+    assert balanced(channel.stats)
 
 
 @BOTH

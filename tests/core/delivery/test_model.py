@@ -17,6 +17,7 @@ from core.delivery.doubles import announce, encode, is_notice, make_event
 from streamll._delivery.actions import Done, Load, Spill, Wait, Write
 from streamll._delivery.breaker import PROBE_LIMIT, State
 from streamll._delivery.channel import Channel
+from streamll._delivery.item import Item
 from streamll._delivery.outcome import failure_of
 from streamll._delivery.spillway import Stored
 from streamll.errors import Outcome, OutcomeUnknown, PermanentError, TransientError
@@ -28,6 +29,7 @@ ERRORS = [TransientError, PermanentError, OutcomeUnknown, ValueError, SystemExit
 VERDICTS = [
     Verdict(Outcome.DELIVERED),
     Verdict(Outcome.REJECTED_TRANSIENT),
+    Verdict(Outcome.REJECTED_TRANSIENT, "unsent"),
     Verdict(Outcome.REJECTED_PERMANENT, "unroutable"),
     Verdict(Outcome.UNKNOWN),
 ]
@@ -67,17 +69,20 @@ class ChannelModel(RuleBasedStateMachine):
         self.offered = len(self.disk)
         self.delivered = Counter[str]()
         self.closed = False
-        self.channel.adopt(dict.fromkeys(self.disk, 1))
+        self.channel.disk.adopt(dict.fromkeys(self.disk, 1))
         self.parent: Channel | None = None
 
     @rule(kind=st.sampled_from(TYPES), size=st.integers(0, 1500), times=st.integers(1, 5))
     def emit(self, kind: str, size: int, times: int) -> None:
+        items = []
         for _ in range(times):
             self.number += 1
             data = {"token": "x" * size, "field": "answer"}
             event = make_event(self.number, kind, data=data, severity="info")
-            self.channel.offer(event, encode(event), self.now)
-            self.offered += 1
+            body = encode(event)
+            items.append(Item(event, body, self.now, len(body)))
+        self.channel.admit(items)
+        self.offered += times
 
     @rule()
     def refuse(self) -> None:
@@ -96,12 +101,12 @@ class ChannelModel(RuleBasedStateMachine):
             self.begin_write(action)
         elif isinstance(action, Spill):
             rows = [] if broken else [self.store(item) for item in action.items]
-            self.channel.written(action, rows, "spool_full")
+            self.channel.disk.written(action, rows, "spool_full")
         elif isinstance(action, Load):
             found = {row: self.disk[row] for row in action.rows}
             if damaged:
                 del found[action.rows[0]]
-            self.channel.loaded(action, found, self.now)
+            self.channel.disk.loaded(action, found, self.now)
         elif isinstance(action, Wait):
             assert action.seconds is None or action.seconds > 0
         else:
@@ -124,7 +129,7 @@ class ChannelModel(RuleBasedStateMachine):
         assert not isinstance(self.channel.next(self.now), (Write, Done))
 
     def delete_spent(self) -> None:
-        for row in self.channel.take_spent():
+        for row in self.channel.disk.take_spent():
             del self.disk[row]
 
     def store(self, item: Any) -> int:
@@ -224,7 +229,9 @@ class ChannelModel(RuleBasedStateMachine):
         assert ledger.balances
         held = channel.waiting.weight + sum(item.weight for item in channel._isolation)
         assert ledger.queued == held
-        in_flight = channel._in_flight.items if channel._in_flight is not None else []
+        in_flight = (
+            channel._holdings.in_flight.items if channel._holdings.in_flight is not None else []
+        )
         assert ledger.in_flight == sum(item.weight for item in in_flight)
         assert ledger.accepted >= self.offered
         assert (

@@ -27,7 +27,8 @@ from core.delivery.doubles import (
     soon,
     submit,
 )
-from streamll._delivery.item import OTHER, Item
+from streamll._delivery import spool
+from streamll._delivery.item import Item
 from streamll._delivery.spool import Spool
 from streamll.events import Batch
 
@@ -45,7 +46,7 @@ def items(first: int, last: int, size: int = 0) -> list[Item]:
     events = [make_event(n, data={"x": "y" * size}) for n in range(first, last + 1)]
     bodies = [encode(event) for event in events]
     return [
-        Item(event, body, 1.5, event.sequence, OTHER, len(body))
+        Item(event, body, 1.5, len(body), event.sequence)
         for event, body in zip(events, bodies, strict=True)
     ]
 
@@ -279,6 +280,35 @@ def test_a_full_disk_is_counted_and_announced(
     assert any(event.data.get("cause") == "spool_full" for event in sink.got)
     assert balanced(sink.stats)
     assert caplog.text.count("the spool cannot be used") == 1
+    channel.close(soon())
+
+
+def test_a_disk_that_fills_up_keeps_what_it_took(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite itself finds no room: the transaction is dropped and announced, the rest arrives."""
+    connect = spool._connect
+
+    def small(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages + 20}")
+        return db
+
+    monkeypatch.setattr(spool, "_connect", small)
+    sink, channel = outage(path, events=100, recovery_timeout=0.2)
+    eventually(lambda: sink.stats.queued == 100 and not channel._channel.waiting.spillway.staged)
+    submit(channel, *(make_event(n, data={"x": "y" * 500}) for n in range(101, 1001)))
+    eventually(lambda: sink.stats.dropped)
+    sink.script = None
+    channel.flush(soon())
+    stats = sink.stats
+    assert set(stats.dropped) == {"spool_full"}
+    assert balanced(stats)
+    notices = [event for event in sink.got if is_notice(event)]
+    assert sum(event.data["count"] for event in notices) == stats.dropped["spool_full"]
+    assert sink.sequences == sorted(set(sink.sequences))
+    assert sink.sequences[:50] == list(range(50))
     channel.close(soon())
 
 

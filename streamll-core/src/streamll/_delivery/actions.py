@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from streamll.events import Batch
+
 if TYPE_CHECKING:
     from streamll._delivery.item import Item
-    from streamll.events import Batch
 
 __all__ = ["Action", "Done", "Load", "Spill", "Wait", "Wake", "Write"]
 
@@ -45,6 +46,16 @@ class Write:
     items: list[Item]
     generation: int
     suspect: bool
+
+    @classmethod
+    def of(cls, items: list[Item], generation: int, *, suspect: bool) -> Write:
+        """Return the write of *items*."""
+        batch = Batch(
+            tuple([item.event for item in items]),
+            tuple([item.body for item in items]),
+            1 + max([item.attempt for item in items]),
+        )
+        return cls(batch, items, generation, suspect)
 
 
 @attrs.frozen(eq=False)

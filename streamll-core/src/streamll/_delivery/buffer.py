@@ -2,8 +2,11 @@
 
 When something must go, tokens give way before debug events, those before others, and span
 starts and ends last (`item.RANKS`). Within a rank `drop_oldest` and `coalesce` give up the
-oldest, `drop_newest` and `block` the newest. There is one queue per rank, so giving way is
-O(1); taking merges them by `order`.
+oldest, `drop_newest` and `block` the newest.
+
+Events arrive in one queue. Only when something must go is that sorted into one queue per
+rank, where giving way is O(1); taking merges those by `order`. So a sink that keeps up never
+pays for ranks, and each event is sorted once at most.
 
 `block` makes no difference here: whoever may wait asks `has_room` first.
 """
@@ -11,10 +14,11 @@ O(1); taking merges them by `order`.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from streamll._delivery.coalesce import Coalescer, finish
-from streamll._delivery.item import RANKS, TOKEN, Item
+from streamll._delivery.item import RANKS, TOKEN, Item, weight_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +49,9 @@ class Buffer:
         self._max_bytes = max_bytes
         self._oldest_goes = overflow in {"drop_oldest", "coalesce"}
         self._coalescer = Coalescer() if overflow == "coalesce" else None
-        self._queues: tuple[deque[Item], ...] = tuple(deque() for _ in RANKS)
+        #: Older than all arrivals.
+        self._ranked: tuple[deque[Item], ...] = tuple(deque() for _ in RANKS)
+        self._arrivals: deque[Item] = deque()
         self.count = self.bytes = self.weight = 0
 
     @property
@@ -53,61 +59,78 @@ class Buffer:
         """Whether half of either bound is used."""
         return self.count * 2 >= self._size or self.bytes * 2 >= self._max_bytes
 
-    def has_room(self, size: int) -> bool:
-        """Whether an event of *size* bytes makes nothing give way, or could never be held."""
-        fits = self.count < self._size and self.bytes + size <= self._max_bytes
-        return fits or size > self._max_bytes
+    def has_room(self, size: int, away: Sequence[Item] = ()) -> bool:
+        """Whether an event of *size* bytes makes nothing give way, or could never be held.
+
+        *away* are items that may come back.
+        """
+        count = self.count + len(away)
+        used = self.bytes + sum([item.size for item in away])
+        return (count < self._size and used + size <= self._max_bytes) or size > self._max_bytes
 
     def __iter__(self) -> Iterator[Item]:
         """Iterate over all items, oldest first, as they would be taken."""
-        for item in sorted((item for queue in self._queues for item in queue), key=_order):
+        for item in self._in_order():
             yield finish(item)
 
     @property
     def oldest(self) -> Item | None:
         """The item that was accepted first."""
-        return min((q[0] for q in self._queues if q), key=_order, default=None)
+        heads = [queue[0] for queue in self._ranked if queue]
+        if heads:
+            return min(heads, key=_order)
+        return self._arrivals[0] if self._arrivals else None
 
-    def fits(self, item: Item) -> bool:
-        """Whether *item* could be held at all."""
-        return item.size <= self._max_bytes
+    def extend(self, items: Sequence[Item]) -> bool:
+        """Add *items* behind all others if all of them fit; return whether they did."""
+        size = sum([item.size for item in items])
+        count = self.count + len(items)
+        if count > self._size or self.bytes + size > self._max_bytes or self._coalescer:
+            return False
+        self._arrivals.extend(items)
+        self.count = count
+        self.bytes += size
+        self.weight += len(items)
+        return True
 
-    def push(self, item: Item) -> Sequence[Item]:
-        """Add *item* behind all others; return what had to give way, perhaps *item* itself."""
-        if self._coalescer is not None and self._absorb(item, self._coalescer):
-            return self._shrink()
-        self._queues[item.rank].append(item)
-        self.count += 1
-        self.bytes += item.size
-        self.weight += item.weight
-        if self.count <= self._size and self.bytes <= self._max_bytes:
-            return ()
+    def push(self, items: Iterable[Item]) -> Sequence[Item]:
+        """Add *items* behind all others; return what had to give way, perhaps some of them."""
+        if self._coalescer is not None:
+            return [gone for item in items for gone in self._merge(item, self._coalescer)]
+        for item in items:
+            self._arrivals.append(item)
+            self._enter(item)
+        return self._shrink()
+
+    def _merge(self, item: Item, coalescer: Coalescer) -> Sequence[Item]:
+        if not self._absorb(item, coalescer):
+            self._arrivals.append(item)
+            self._enter(item)
         return self._shrink()
 
     def restore(self, items: Iterable[Item]) -> Sequence[Item]:
         """Put *items*, oldest first, back in front of all others; return what gave way."""
         for item in reversed(tuple(items)):
-            self._queues[item.rank].appendleft(item)
-            self.count += 1
-            self.bytes += item.size
-            self.weight += item.weight
+            self._ranked[item.rank].appendleft(item)
+            self._enter(item)
         if self._coalescer is not None:
-            self._coalescer.loose += len(self._queues[TOKEN])
+            self._coalescer.loose += len(self._ranked[TOKEN])
         return self._shrink()
 
     def take(self, limit: int) -> list[Item]:
         """Remove and return up to *limit* items, oldest first."""
         taken: list[Item] = []
-        while len(taken) < limit and self.count > len(taken):
+        while len(taken) < limit and any(self._ranked):
             self._take_run(taken, limit)
-        for item in taken:
-            self._leave(item)
+        # By islice: one step for a signal handler, and several times as fast as a loop.
+        taken += islice(_emptying(self._arrivals), min(limit - len(taken), len(self._arrivals)))
+        self._leave(taken)
         return taken
 
     def _take_run(self, taken: list[Item], limit: int) -> None:
-        """Take from the queue with the oldest head until another queue's head is older."""
-        heads = sorted((queue[0].order, rank) for rank, queue in enumerate(self._queues) if queue)
-        queue = self._queues[heads[0][1]]
+        """Take from the ranked queue with the oldest head until another's head is older."""
+        heads = sorted((queue[0].order, rank) for rank, queue in enumerate(self._ranked) if queue)
+        queue = self._ranked[heads[0][1]]
         border = heads[1][0] if len(heads) > 1 else _LAST
         while queue and queue[0].order < border and len(taken) < limit:
             taken.append(queue.popleft())
@@ -115,39 +138,65 @@ class Buffer:
     def expire(self, before: float) -> list[Item]:
         """Remove and return the items accepted at or before *before* (seconds)."""
         expired: list[Item] = []
-        for queue in self._queues:
+        for queue in (*self._ranked, self._arrivals):
             while queue and queue[0].at <= before:
                 expired.append(queue.popleft())
-        for item in expired:
-            self._leave(item)
+        self._leave(expired)
         return expired
 
     def recount(self) -> None:
         """Count again what is held, after an interrupted step."""
-        items = [item for queue in self._queues for item in queue]
+        items = self._in_order()
         self.count, self.bytes = len(items), sum(item.size for item in items)
-        self.weight = sum(item.weight for item in items)
+        self.weight = weight_of(items)
         if self._coalescer is not None:
             self._coalescer.reset()
 
-    def _leave(self, item: Item) -> None:
-        self.count -= 1
-        self.bytes -= item.size
-        self.weight -= item.weight
+    def _in_order(self) -> list[Item]:
+        ranked = sorted((item for queue in self._ranked for item in queue), key=_order)
+        return [*ranked, *self._arrivals]
+
+    def _enter(self, item: Item) -> None:
+        self.count += 1
+        self.bytes += item.size
+        self.weight += item.weight
+
+    def _leave(self, items: Sequence[Item]) -> None:
+        is_merged = self.weight > self.count
+        self.count -= len(items)
+        self.bytes -= sum([item.size for item in items])
+        self.weight -= weight_of(items) if is_merged else len(items)
         if self._coalescer is not None:
-            self._coalescer.forget(item)
-            finish(item)
+            for item in items:
+                self._coalescer.forget(item)
+                finish(item)
 
     def _shrink(self) -> Sequence[Item]:
+        """Remove and return what is too much."""
+        if self._is_too_full and self._coalescer is not None and self._coalescer.loose:
+            self._compact(self._coalescer)
+        if not self._is_too_full:
+            return ()
+        self._sort()
         victims: list[Item] = []
-        while self.count > self._size or self.bytes > self._max_bytes:
-            if self._coalescer is not None and self._coalescer.loose:
-                self._compact(self._coalescer)
-            else:
-                queue = next(queue for queue in self._queues if queue)
-                victims.append(queue.popleft() if self._oldest_goes else queue.pop())
-                self._leave(victims[-1])
+        count, size = self.count - self._size, self.bytes - self._max_bytes
+        for queue in self._ranked:
+            pop = queue.popleft if self._oldest_goes else queue.pop
+            while queue and (len(victims) < count or size > 0):
+                victims.append(pop())
+                size -= victims[-1].size
+        self._leave(victims)
         return victims
+
+    @property
+    def _is_too_full(self) -> bool:
+        return self.count > self._size or self.bytes > self._max_bytes
+
+    def _sort(self) -> None:
+        """Move the arrivals into the queues of their ranks."""
+        arrivals = self._arrivals
+        while arrivals:
+            self._ranked[arrivals[0].rank].append(arrivals.popleft())
 
     def _absorb(self, item: Item, coalescer: Coalescer) -> bool:
         """Merge *item* into a waiting token if the buffer is nearly full."""
@@ -163,14 +212,18 @@ class Buffer:
         return gained > 0
 
     def _compact(self, coalescer: Coalescer) -> None:
-        items = sorted((item for queue in self._queues for item in queue), key=_order)
-        for queue in self._queues:
+        kept = deque(coalescer.compact(self._in_order()))
+        for queue in self._ranked:
             queue.clear()
-        for item in coalescer.compact(items):
-            self._queues[item.rank].append(item)
-        self.count = sum(map(len, self._queues))
-        self.bytes = sum(item.size for queue in self._queues for item in queue)
+        self._arrivals = kept
+        self.count = len(self._arrivals)
+        self.bytes = sum(item.size for item in self._arrivals)
 
 
 def _order(item: Item) -> int:
     return item.order
+
+
+def _emptying(queue: deque[Item]) -> Iterator[Item]:
+    """Pop from the left, without a step in Python; the caller knows how many there are."""
+    return iter(queue.popleft, None)

@@ -13,11 +13,13 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.channel import Announce, Channel
+from streamll._delivery.item import Item
 from streamll._delivery.lock import OwnedLock
-from streamll._delivery.reentry import INSIDE, Inside
+from streamll._delivery.reentry import INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -58,7 +60,9 @@ class Intake(ABC):
     def _start_afresh(self) -> None:
         """Set up everything that belongs to one process."""
         self._channel = Channel(self._settings, self._name, self._announce)
-        self._inbox: deque[tuple[Event, bytes | None, float]] = deque()
+        self._inbox: deque[Item] = deque()
+        self._pulled: list[Item] = []  # on their way from the inbox into the channel
+        self._refused: deque[Event] = deque()  # to be counted only
         self._lock = OwnedLock.new()
         self._asleep = True  # any event is a reason to wake the worker
         self._awaits_full = False  # a full batch is
@@ -70,29 +74,33 @@ class Intake(ABC):
 
     def submit(self, event: Event, body: bytes) -> None:
         """Hand over *event*. Never raises; never blocks, unless ``overflow="block"``."""
-        inside = INSIDE.get()
-        if inside is not None:
-            self._submit_from_sink(event, body, inside)
-        elif self._blocking:
-            self._submit_patiently(event, body)
-        else:
-            self._put(event, body)
-
-    def _put(self, event: Event, body: bytes | None) -> None:
-        """Append to the inbox; no body means that the event is refused, and only counted."""
+        special = self._blocking or INSIDE.get() is not None
+        if special and self._is_seen_to(event, body):
+            return
         inbox = self._inbox
-        inbox.append((event, body, self._clock()))
+        inbox.append(Item(event, body, self._clock(), len(body)))
         if self._asleep:
             self._wake()
         if len(inbox) >= self._pump_at:
             self._relieve()
 
-    def _submit_from_sink(self, event: Event, body: bytes, inside: Inside) -> None:
+    def _is_seen_to(self, event: Event, body: bytes) -> bool:
+        """Whether *event* was refused, or waited for room and got it."""
+        inside = INSIDE.get()
+        if inside is None:
+            return self._waits_for_room(event, body)
         if inside.refuses(self):
-            self._put(event, None)
-        else:
-            self._nested = True
-            self._put(event, body)
+            self._refuse(event)
+            return True
+        self._nested = True
+        return False
+
+    def _refuse(self, event: Event) -> None:
+        self._refused.append(event)
+        if self._asleep:
+            self._wake()
+        if len(self._refused) >= PUMP_AT:
+            self._relieve()
 
     def _relieve(self) -> None:
         """Move the inbox into the channel, if nobody else does."""
@@ -126,24 +134,30 @@ class Intake(ABC):
         missing = self._settings.batch_size - self._channel.waiting.buffer.count
         self._pump_at = max(1, min(PUMP_AT, missing)) if self._awaits_full else PUMP_AT
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether half of the buffer is used, as far as can be told without the lock."""
+        buffer = self._channel.waiting.buffer
+        waiting = buffer.count + len(self._inbox)
+        return waiting * 2 >= self._settings.buffer_size or buffer.is_half_full
+
     def _is_crowded(self) -> bool:
         """Whether to give way to a worker, or holder of the lock, that only lacks the GIL.
 
         Among many busy threads it else gets too few turns to keep up.
         """
-        behind = self._runnable and self._channel.waiting.buffer.is_half_full
-        return behind or len(self._inbox) > _CROWDED
+        return (self._runnable and self.is_pressed) or len(self._inbox) > _CROWDED
 
-    def _submit_patiently(self, event: Event, body: bytes) -> None:
-        """Wait for room, up to `block_timeout`; then hand over as usual, to be counted."""
+    def _waits_for_room(self, event: Event, body: bytes) -> bool:
+        """Wait up to `block_timeout`; False if the event has to be handed over as usual."""
         patience = self._clock() + self._settings.block_timeout
         while not self._try_offer(event, body):
             if self._closing or self._must_not_wait() or self._clock() >= patience:
-                self._put(event, body)
-                return
+                return False
             time.sleep(_BLOCK_STEP)
         if self._asleep:
             self._wake()
+        return True
 
     def _try_offer(self, event: Event, body: bytes) -> bool:
         """Hand *event* to the channel, unless it is full or busy."""
@@ -162,7 +176,7 @@ class Intake(ABC):
 
     def _offer_if_room(self, event: Event, body: bytes) -> bool:
         self._pump()
-        room = self._channel.waiting.buffer.has_room(len(body))
+        room = self._channel.has_room(len(body))
         if room:
             self._channel.offer(event, body, self._clock())
         return room
@@ -170,6 +184,10 @@ class Intake(ABC):
     def _mend(self) -> None:
         """Balance the ledger after e.g. Ctrl-C between two counts, if the counting was ours."""
         if self._lock.is_mine():
+            pulled = self._pulled
+            if pulled and not pulled[0].order:  # nobody accepted them yet
+                self._inbox.extendleft(reversed(pulled))
+            pulled.clear()
             self._channel.recount()
 
     def _must_not_wait(self) -> bool:
@@ -178,13 +196,14 @@ class Intake(ABC):
 
     def _pump(self) -> None:
         """Move what the inbox holds now into the channel. Needs the lock."""
-        inbox, channel = self._inbox, self._channel
-        for _ in range(len(inbox)):
-            event, body, now = inbox.popleft()
-            if body is None:
-                channel.refuse(event, "reentrant")
-            else:
-                channel.offer(event, body, now)
+        inbox, pulled = self._inbox, self._pulled
+        while self._refused:
+            self._channel.refuse(self._refused.popleft(), "reentrant")
+        if inbox:
+            # In C: one step for a signal handler, and several times as fast as a loop.
+            pulled.extend(islice(iter(inbox.popleft, None), len(inbox)))
+            self._channel.admit(pulled)
+            pulled.clear()
 
     @contextmanager
     def _locked(self, patience: float = -1.0) -> Iterator[bool]:

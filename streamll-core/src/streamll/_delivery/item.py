@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from streamll.events import Event
 
-__all__ = ["DEBUG", "NOTICE", "OTHER", "RANKS", "TOKEN", "VITAL", "Item", "rank_of"]
+__all__ = ["DEBUG", "OTHER", "RANKS", "TOKEN", "VITAL", "Item", "weight_of"]
 
 #: Ranks, in the order in which events give way: tokens first, span starts and ends last.
 TOKEN: Final = 0
 DEBUG: Final = 1
 OTHER: Final = 2
 VITAL: Final = 3
-#: Announcements of drops; they wait outside the buffer and never give way.
-NOTICE: Final = 4
 RANKS: Final = (TOKEN, DEBUG, OTHER, VITAL)
 
 _RANK_BY_TYPE: Final = {
@@ -37,10 +37,10 @@ class Item(msgspec.Struct, gc=False, eq=False):
 
     Attributes:
         event, body: the event and its JSON.
-        at: when the channel accepted it (monotonic seconds).
-        order: position in the stream of its channel; survives retries.
-        rank: see `RANKS`.
+        at: when it was handed over (monotonic seconds).
         size: encoded bytes it is counted with.
+        order: position in the stream of its channel, from 1; survives retries. 0 is not
+            accepted yet, or older than whatever is in memory.
         attempt: failed attempts so far.
         strikes: failures since which, or during which, the sink accepted other events.
         wins: successes the channel had seen when this item last failed.
@@ -48,14 +48,14 @@ class Item(msgspec.Struct, gc=False, eq=False):
         weight: how many accepted events it stands for; more than 1 once coalesced.
         more: events merged behind `event`, not yet written into `body`.
         row: where the disk spool keeps it; 0 when it was never spooled.
+        is_notice: whether it announces drops; such wait outside the buffer, never give way.
     """
 
     event: Event
     body: bytes
     at: float
-    order: int
-    rank: int
     size: int
+    order: int = 0
     attempt: int = 0
     strikes: int = 0
     wins: int = 0
@@ -63,11 +63,18 @@ class Item(msgspec.Struct, gc=False, eq=False):
     weight: int = 1
     more: list[Event] | None = None
     row: int = 0
+    is_notice: bool = False
+
+    @property
+    def rank(self) -> int:
+        """One of `RANKS`: the type of the event decides, then its severity."""
+        event = self.event
+        rank = _RANK_BY_TYPE.get(event.event_type)
+        if rank is not None:
+            return rank
+        return DEBUG if event.severity == "debug" else OTHER
 
 
-def rank_of(event: Event) -> int:
-    """Return the rank of *event*: its type decides, then its severity."""
-    rank = _RANK_BY_TYPE.get(event.event_type)
-    if rank is not None:
-        return rank
-    return DEBUG if event.severity == "debug" else OTHER
+def weight_of(items: Iterable[Item]) -> int:
+    """Return how many accepted events *items* stand for."""
+    return sum([item.weight for item in items])

@@ -15,7 +15,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.actions import Done, Wait, Write
-from streamll._delivery.driver import Driver, log
+from streamll._delivery.driver import Driver
+from streamll._delivery.foreman import log
 from streamll._delivery.outcome import Failure, failure_of
 from streamll._delivery.reentry import entering
 from streamll._delivery.starter import Starter

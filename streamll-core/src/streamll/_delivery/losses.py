@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from streamll._delivery.gaps import UNANNOUNCED, Gaps
-from streamll._delivery.item import NOTICE, Item
+from streamll._delivery.item import Item, weight_of
 from streamll.events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from streamll._delivery.ledger import Ledger
 
@@ -51,11 +51,12 @@ class Losses:
         self.ledger.refuse(reason)
         self._note(event, reason, 1)
 
-    def give_up(self, items: Iterable[Item], reason: str) -> None:
+    def give_up(self, items: Sequence[Item], reason: str) -> None:
         """Count waiting *items* as dropped."""
-        for item in items:
-            self.ledger.drop_waiting(reason, item.weight)
-            self._note_item(item, reason)
+        if items:
+            self.ledger.drop_waiting(reason, weight_of(items))
+            for item in items:
+                self._note_item(item, reason)
 
     def reject(self, item: Item, reason: Any) -> None:
         """Count an *item* of a write as dropped, for a sink's own *reason*."""
@@ -74,7 +75,7 @@ class Losses:
         for gap in self._gaps.take():
             event, body = self.announce(gap.data(self.name))
             self.ledger.accept()
-            notices.append(Item(event, body, 0.0, self.since, NOTICE, len(body)))
+            notices.append(Item(event, body, 0.0, len(body), self.since, is_notice=True))
         return notices
 
     def forget(self) -> None:
@@ -83,12 +84,12 @@ class Losses:
 
     def spend(self, items: Iterable[Item]) -> None:
         """Learn that *items* are not needed on disk any more."""
-        self.spent.extend(item.row for item in items if item.row)
+        self.spent += [item.row for item in items if item.row]
 
     def _note_item(self, item: Item, reason: str) -> None:
         if item.row:
             self.spent.append(item.row)
-        if item.rank != NOTICE:  # an announcement of lost announcements would never end
+        if not item.is_notice:  # an announcement of lost announcements would never end
             self._note(item.event, reason, item.weight)
 
     def _note(self, event: Event | None, reason: str, weight: int) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from streamll._delivery.item import Item, rank_of
+from streamll._delivery.item import Item
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -131,8 +131,6 @@ class Spillway:
             stored.event,
             stored.body,
             now if stored.at is None else stored.at,
-            0,  # older than whatever is in memory
-            rank_of(stored.event),
             len(stored.body),
             weight=weight,
             row=stored.row,

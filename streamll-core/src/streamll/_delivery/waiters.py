@@ -35,9 +35,10 @@ def ring(bell: _thread.LockType) -> None:
 
 @attrs.frozen(eq=False)
 class Waiter:
-    """Someone waiting for everything up to *mark*, or, without one, for the end."""
+    """Someone waiting until *deadline* for everything up to *mark*; without one, for the end."""
 
     mark: int | None
+    deadline: float
     bell: _thread.LockType = attrs.field(factory=new_bell)
 
 
@@ -47,9 +48,9 @@ class Waiters:
     def __init__(self) -> None:
         self._waiters: deque[Waiter] = deque()
 
-    def enlist(self, mark: int | None = None) -> Waiter:
+    def enlist(self, deadline: float, mark: int | None = None) -> Waiter:
         """Return a new waiter; end its stay with `leave`."""
-        waiter = Waiter(mark)
+        waiter = Waiter(mark, deadline)
         self._waiters.append(waiter)
         return waiter
 
@@ -65,10 +66,11 @@ class Waiters:
         """Forget *waiter*."""
         self._waiters.remove(waiter)
 
-    def ring_settled(self, settled: Callable[[int], bool]) -> None:
-        """Wake those whose mark is *settled*."""
+    def ring_settled(self, settled: Callable[[int], bool], nothing_before: float) -> None:
+        """Wake those whose mark is *settled*, or cannot be in time any more."""
         for waiter in list(self._waiters):
-            if waiter.mark is not None and settled(waiter.mark):
+            mark = waiter.mark
+            if mark is not None and (waiter.deadline <= nothing_before or settled(mark)):
                 ring(waiter.bell)
 
     def ring_all(self) -> None:

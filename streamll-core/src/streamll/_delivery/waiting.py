@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from streamll._delivery.buffer import Buffer
-from streamll._delivery.item import NOTICE, Item
+from streamll._delivery.item import Item
 from streamll._delivery.spillway import Spillway
 
 if TYPE_CHECKING:
@@ -58,11 +58,19 @@ class Waiting:
         """Events that wait, on disk or not."""
         return self.buffer.weight + self.spillway.weight + len(self.notices)
 
-    def push(self, item: Item, *, failing: bool) -> Sequence[Item]:
-        """Add *item*; return what had to give way. *failing*: overflow may go to disk."""
-        if self._spools and (failing or self.spillway):
+    def extend(self, items: Sequence[Item], *, failing: bool) -> bool:
+        """Add *items* if nothing has to give way for them; return whether it was so."""
+        return not (self._spools and (failing or self.spillway)) and self.buffer.extend(items)
+
+    def push(self, items: Sequence[Item], *, failing: bool) -> Sequence[Item]:
+        """Add *items*; return what had to give way. *failing*: overflow may go to disk."""
+        if not (self._spools and (failing or self.spillway)):
+            return self.buffer.push(items)
+        victims: list[Item] = []
+        for item in items:
             self._make_room(item.size)
-        return self.buffer.push(item)
+            victims += self.buffer.push((item,))
+        return victims
 
     def _make_room(self, size: int) -> None:
         """Stage the older half of a full buffer, rather than one event for each new one."""
@@ -73,6 +81,8 @@ class Waiting:
 
     def take(self, limit: int) -> list[Item]:
         """Remove and return up to *limit* items that may go out now."""
+        if not (self.notices or self.spillway):
+            return self.buffer.take(limit)
         taken = [self.notices.popleft() for _ in range(min(limit, len(self.notices)))]
         taken += self.spillway.take(limit - len(taken))
         if not self.spillway:
@@ -81,9 +91,9 @@ class Waiting:
 
     def restore(self, items: Sequence[Item]) -> Sequence[Item]:
         """Put *items*, which were taken, back where they were; return what gave way."""
-        self.notices.extendleft(item for item in reversed(items) if item.rank == NOTICE)
+        self.notices.extendleft(item for item in reversed(items) if item.is_notice)
         self.spillway.restore([item for item in items if item.row])
-        return self.buffer.restore(i for i in items if i.rank != NOTICE and not i.row)
+        return self.buffer.restore(i for i in items if not (i.is_notice or i.row))
 
     def expire(self, before: float) -> list[Item]:
         """Remove and return what is in memory and was accepted at or before *before*."""
