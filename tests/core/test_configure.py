@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -236,3 +239,53 @@ def test_lazy_sink_names_say_what_to_install():
     with pytest.raises(ImportError, match="no installed plugin registers a sink named 'kafka'"):
         sinks.KafkaSink  # noqa: B018
     assert sinks.TerminalSink.__name__ == "TerminalSink"
+
+
+def test_a_replaced_configuration_is_let_go():
+    """A notebook may configure a thousand times; the sinks of before are not kept."""
+    sinks = [MemorySink() for _ in range(3)]
+    gone = weakref.ref(sinks[0])
+    for sink in sinks:
+        latest = streamll.configure(sinks=[sink])
+    del sinks[0]
+    gc.collect()
+    assert gone() is None
+    assert len(repr(latest)) < 500
+
+
+def test_blocks_nest_and_restore():
+    """Each block gives back what was configured where it began, whatever was configured inside."""
+    outer, inner, other = MemorySink(), MemorySink(), MemorySink()
+    streamll.configure(sinks=[outer])
+    with streamll.configure(sinks=[inner]):
+        streamll.configure(sinks=[other])
+        with streamll.configure(sinks=[]):
+            assert streamll.get_sinks() == []
+        assert streamll.get_sinks() == [other]
+    assert streamll.get_sinks() == [outer]
+
+
+def test_a_sink_needs_no_hash():
+    """A dataclass that compares by value is a sink like any other, and is itself only."""
+
+    @dataclasses.dataclass
+    class Valued(streamll.Sink):
+        path: str = "x"
+
+        def write(self, batch):
+            seen.append(self)
+
+    seen: list[Valued] = []
+    first, second = Valued(), Valued()
+    streamll.configure(sinks=[first, second, first])
+    streamll.emit("x")
+    assert streamll.flush()
+    assert len(seen) == 2
+    assert {id(sink) for sink in seen} == {id(first), id(second)}
+
+
+@pytest.mark.parametrize("sinks", [MemorySink, 5])
+def test_sinks_that_are_no_list_are_refused_with_what_to_write(sinks):
+    """A class or a number is no list of sinks."""
+    with pytest.raises(streamll.ConfigurationError, match=r"sinks=\[TerminalSink\(\)\]"):
+        streamll.configure(sinks=sinks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import attrs
@@ -142,3 +143,39 @@ def test_the_quick_copy_and_the_walk_agree(value):
     walker = Walker(Limits())
     walked = walker.walk(value, "", 0)
     assert repr(snapshot(value, Limits())[0]) == repr(walked)
+
+
+class Endless(Mapping):
+    """Has as many items as one asks for."""
+
+    asked = 0
+
+    def __getitem__(self, key):
+        return key
+
+    def __iter__(self):
+        while True:
+            self.asked += 1
+            yield f"k{self.asked}"
+
+    def __len__(self):
+        return 10**9
+
+
+def test_no_more_is_read_than_is_kept():
+    """A lazy or endless mapping is asked for what an event can hold, and one more."""
+    endless = Endless()
+    safe, truncated = json_safe({"rows": endless})
+    assert len(safe["rows"]) == Limits().max_items
+    assert truncated == {"/data/rows": 10**9}
+    assert endless.asked == Limits().max_items + 1
+
+
+def test_numbers_of_other_types_stay_numbers():
+    """As those of numpy, which subclass Python's own."""
+
+    class Half(float): ...
+
+    class Two(int): ...
+
+    assert json_safe({"a": Half(0.5), "b": Two(2)})[0] == {"a": 0.5, "b": 2}

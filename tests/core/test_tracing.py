@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import streamll
-from streamll.testing import MemorySink, tree
+from streamll.testing import MemorySink, capture_events, tree
+from support.tokens import assert_complete
 
 
 @pytest.fixture
@@ -198,3 +201,89 @@ def test_processors_may_change_or_veto_and_a_raising_one_vetoes():
     assert [e.event_type for e in events] == ["start", "a", "b", "end"]
     assert [e.sequence for e in events] == [1, 2, 3, 4]
     assert all(e.data["seen"] for e in events)
+
+
+class Unspeakable:
+    """Has no text."""
+
+    def __str__(self):
+        raise RuntimeError("str")
+
+
+@pytest.mark.parametrize("data", ["text", [1, 2], 7, Unspeakable()])
+def test_emit_takes_whatever_it_is_given(data):
+    """It never raises into the program: what is no mapping becomes the "value"."""
+    with capture_events() as events, streamll.trace("t") as span:
+        streamll.emit("x", data)
+        span.emit("x", data, more=1)
+        streamll.emit(Unspeakable())
+        streamll.emit("y", {"a": 1}, b=2)
+    values = [event.data for event in events if event.event_type == "x"]
+    assert len(values) == 2
+    assert all("value" in value for value in values)
+    assert values[1]["more"] == 1
+    assert [e.data for e in events if e.event_type == "y"] == [{"a": 1, "b": 2}]
+
+
+def test_a_trace_may_be_entered_again():
+    """Inside itself and by many threads: a span each, every one closed once, none left over."""
+    again = streamll.trace("again")
+
+    def enter(_):
+        with again:
+            streamll.emit("inside")
+
+    with capture_events() as events, ThreadPoolExecutor(8) as pool:
+        with again, again:
+            streamll.emit("inside")
+        assert list(pool.map(enter, range(200)))
+        streamll.emit("after")
+    assert_complete(events)
+    starts = [event for event in events if event.event_type == "start"]
+    assert len({event.span_id for event in starts}) == len(starts) == 202
+    assert events[-1].parent_span_id is None
+    assert events[-1].span_id not in {event.span_id for event in starts}
+
+
+def test_generators_that_take_turns_leave_no_span_behind():
+    """What begins after both have ended belongs to neither."""
+
+    def turns(name):
+        with streamll.trace(name):
+            yield
+
+    with capture_events() as events:
+        first, second = turns("first"), turns("second")
+        next(first), next(second)
+        assert [next(first, None), next(second, None)] == [None, None]
+        with streamll.trace("after"):
+            pass
+    assert_complete(events)
+    (after,) = (event for event in events if event.operation == "after" and event.sequence == 1)
+    assert after.parent_span_id is None
+
+
+@pytest.mark.parametrize("kind", ["generator", "async generator"])
+def test_trace_refuses_to_decorate_a_generator(kind):
+    """Its span would end before the first item; the message says what to write."""
+
+    def plain():
+        yield
+
+    async def asynchronous():
+        yield
+
+    with pytest.raises(TypeError, match="inside of it"):
+        streamll.trace("t")(plain if kind == "generator" else asynchronous)
+
+
+def test_a_context_may_be_left_elsewhere():
+    """A framework may run the two halves of a block in two contexts; the program goes on."""
+
+    def block():
+        with streamll.context(tenant="a"):
+            yield
+
+    halves = block()
+    contextvars.copy_context().run(next, halves)
+    assert next(halves, "done") == "done"

@@ -11,8 +11,10 @@ import dspy
 import pytest
 
 import streamll
+from streamll._spans import CURRENT
 from streamll.testing import MemorySink, ScriptedLM, capture_events, tree
 from support.programs import ANSWER, COT, QA, scripted
+from support.tokens import assert_complete
 
 
 @streamll.instrument
@@ -445,3 +447,53 @@ def test_evaluate_tells_its_size_and_score():
     assert root.start.data["total"] == 4
     assert root.closings[0].data["score"] == 100.0
     assert len(root.children) == 4
+
+
+@pytest.mark.parametrize("around", ["trace", "program"])
+def test_a_programs_own_sinks_get_it_wherever_it_runs(around):
+    """Also inside a trace or another program, whose own events go where they went."""
+    own, configured = MemorySink(), MemorySink()
+    inner = streamll.instrument(dspy.Predict(QA), sinks=[own])
+
+    class Outer(dspy.Module):
+        def forward(self, question):
+            return inner(question=question)
+
+    with streamll.configure(sinks=[configured], capture="all"), dspy.context(lm=scripted(ANSWER)):
+        if around == "trace":
+            with streamll.trace("request"):
+                inner(question="why?")
+        else:
+            Outer()(question="why?")
+        assert streamll.flush()
+    assert {event.operation for event in own.events} >= {"module_forward", "llm_call"}
+    assert len(configured.events) == 2
+    assert {event.event_type for event in configured.events} == {"start", "end"}
+
+
+def test_a_call_whose_data_cannot_be_read_has_a_start_all_the_same():
+    """An object that refuses to be looked at costs its data, not the tree."""
+
+    class Refusing:
+        def __bool__(self):
+            raise ValueError("the truth value is ambiguous")
+
+    evaluate = dspy.Evaluate(devset=[], metric=lambda *_: 1.0)
+    with capture_events() as events, pytest.raises(Exception):  # noqa: B017, PT011
+        evaluate(dspy.Predict(QA), devset=Refusing())
+    assert next(e.event_type for e in events if e.operation == "evaluate") == "start"
+    assert_complete(events)
+
+
+def test_an_interrupt_while_a_start_is_told_leaves_no_call_open():
+    """Ctrl-C in our handler: the call closes as cancelled, and nothing later belongs to it."""
+
+    def interrupt(event):
+        if event.event_type == "start" and event.operation == "module_forward":
+            raise KeyboardInterrupt
+        return event
+
+    with capture_events(processors=[interrupt]), dspy.context(lm=scripted(ANSWER)):
+        with pytest.raises(KeyboardInterrupt):
+            dspy.Predict(QA)(question="why?")
+        assert CURRENT.get() is None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import attrs
 import dspy
 import pytest
+from dspy.utils import DummyLM
+from dspy.utils.callback import BaseCallback
 
 import streamll
-from streamll.testing import ScriptedAnswer, capture_events
+from streamll.testing import ScriptedAnswer, ScriptedLM, capture_events
 from support.llm_server import HTTPFailure, LLMServer
-from support.programs import ANSWER, BATTERY, COT, QA, observe
-from support.tokens import assert_complete
+from support.programs import ANSWER, BATTERY, COT, QA, observe, scripted
+from support.tokens import assert_complete, data_of, fields
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +61,139 @@ def test_settings_are_as_they_were_after_a_call():
         observe(run, make_lm())
         assert {key: dspy.settings[key] for key in keys} == before
     assert {key: dspy.settings[key] for key in keys} == before
+
+
+class Curious(DummyLM):
+    """An LM that looks at the settings while it is called."""
+
+    def __init__(self):
+        super().__init__([ANSWER])
+        self.seen = []
+
+    def __call__(self, *args, **kwargs):
+        self.look()
+        return super().__call__(*args, **kwargs)
+
+    def forward(self, *args, **kwargs):
+        self.look()
+        return super().forward(*args, **kwargs)
+
+    def look(self):
+        """Note what programs, routers and other observers would find."""
+        callers = [type(module).__name__ for module in dspy.settings.caller_modules or ()]
+        keys = ("usage_tracker", "send_stream", "callbacks")
+        self.seen.append((callers, [dspy.settings[key] for key in keys]))
+        self.seen.append([dspy.settings.get(key) for key in keys])
+
+
+def looked(**settings):
+    """Return what an LM sees of the settings while it is called."""
+    lm = Curious()
+    with dspy.context(lm=lm, **settings):
+        dspy.Predict(QA)(question="why?")
+    return lm.seen
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+def test_settings_are_as_they_are_while_an_lm_is_called():
+    """An LM, tool or adapter that reads dspy.settings finds nothing of ours in them."""
+    callback = BaseCallback()
+    plain = looked(callbacks=[callback])
+    with capture_events() as events:
+        assert looked(callbacks=[callback]) == plain
+    assert data_of(events, "end")
+    assert plain
+
+
+def test_adding_a_callback_to_those_there_are_captures_once():
+    """A natural idiom of programs: get the callbacks, add one, set them."""
+    with capture_events() as events:
+        others = [*dspy.settings.get("callbacks", []), BaseCallback()]
+        with dspy.context(lm=scripted(ANSWER), callbacks=others):
+            dspy.Predict(QA)(question="why?")
+    assert_complete(events)
+    calls = [event.operation for event in events if event.event_type == "start"]
+    assert calls == ["module_forward", "adapter_format", "llm_call", "adapter_parse"]
+
+
+class Corpus(list):
+    """Counts the items that are read."""
+
+    read = 0
+
+    def __iter__(self):
+        for item in list.__iter__(self):
+            self.read += 1
+            yield item
+
+
+@pytest.mark.parametrize("made", ["before", "inside"])
+def test_a_corpus_that_a_program_carries_is_not_read(made):
+    """Naming a module looks at few items of a list, also where modules are made on the way."""
+
+    class Searcher(dspy.Module):
+        def __init__(self):
+            super().__init__()
+            self.corpus = Corpus(map(str, range(100_000)))
+            self.answer = dspy.Predict(QA)
+
+        def forward(self, question):
+            answer = self.answer if made == "before" else dspy.Predict(QA)
+            return answer(question=question)
+
+    program = Searcher()
+    with capture_events() as events, dspy.context(lm=ScriptedLM([ANSWER] * 20)):
+        for _ in range(20):
+            program(question="why?")
+    assert_complete(events)
+    assert program.corpus.read < 5_000
+
+
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+def test_an_answer_longer_than_an_event_is_told_in_full():
+    """Half a million characters in one piece."""
+    text = "é" * 300_000 + "x" * 200_000
+
+    class Whole(dspy.BaseLM):
+        def forward(self, prompt=None, messages=None, **kwargs):
+            return answer_of(f"[[ ## answer ## ]]\n{text}\n\n[[ ## completed ## ]]")
+
+    with capture_events() as events, dspy.context(lm=Whole("whole/lm")):
+        assert dspy.Predict(QA)(question="why?").answer == text
+    assert fields(events) == {"answer": text}
+    assert not any(event.truncated for event in events if event.event_type == "token")
+
+
+def answer_of(text):
+    """Return what OpenAI's client would."""
+    message = SimpleNamespace(content=text, tool_calls=None)
+    choice = SimpleNamespace(message=message, finish_reason="stop")
+    return SimpleNamespace(choices=[choice], usage={"total_tokens": 3}, model="m")
+
+
+class Odd(dspy.Module):
+    """Compares by value, and has no hash."""
+
+    def __init__(self):
+        super().__init__()
+        self.answer = dspy.Predict(QA)
+
+    def __eq__(self, other):
+        raise RuntimeError("eq")
+
+    __hash__ = None
+
+    def forward(self, question):
+        return self.answer(question=question)
+
+
+def test_a_module_without_a_hash_has_its_whole_tree():
+    """Modules are told apart by what they are, not by how they compare."""
+    with capture_events() as events, dspy.context(lm=scripted(ANSWER)):
+        Odd()(question="why?")
+    assert_complete(events)
+    starts = [event for event in events if event.event_type == "start"]
+    assert [e.module_path for e in starts] == [None, "answer", "answer", "answer", "answer"]
 
 
 CUT = ScriptedAnswer(

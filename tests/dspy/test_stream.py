@@ -371,3 +371,28 @@ def test_forward_runs_on_the_callers_thread():
     with capture_events(), dspy.context(lm=ScriptedLM(answer)):
         Looks()(question="?")
     assert seen == [(threading.current_thread(), "mine")] * 2
+
+
+def test_streaming_logs_nothing(caplog):
+    """DSPy warns who touches `forward`; we do not."""
+    for program in (dspy.Predict(QA), Sync()):
+        with dspy.context(lm=ScriptedLM([COT, COT])):
+            list(streamll.stream(program, question="why?"))
+    assert [record.getMessage() for record in caplog.records] == []
+
+
+def test_a_stream_inside_a_streamed_program_is_heard_by_both():
+    """The outer reader misses nothing of what the inner one reads."""
+
+    class Outer(dspy.Module):
+        def forward(self, question):
+            *events, prediction = streamll.stream(dspy.Predict(QA), question=question)
+            inner.extend(events)
+            return prediction
+
+    inner: list[streamll.Event] = []
+    with dspy.context(lm=scripted(ANSWER)):
+        *outer, _ = streamll.stream(Outer(), question="why?")
+    assert inner
+    assert {event.event_id for event in inner} < {event.event_id for event in outer}
+    assert_complete(outer)

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import json
 import logging
+import threading
 from typing import Any, Literal
 
 import cloudpickle
@@ -535,6 +536,8 @@ def test_a_secret_that_was_scrubbed_is_no_mismatch():
 
 # Coalescing
 
+LONG = {"answer": "a" * 200}
+
 
 def test_a_token_window_merges_and_loses_nothing():
     """Fewer tokens, the same text, and the first is not held back."""
@@ -545,6 +548,29 @@ def test_a_token_window_merges_and_loses_nothing():
     assert len(data_of(plain)) > 100
     assert len(data_of(merged)) == 4
     assert data_of(merged)[0] == data_of(plain)[0]
+
+
+class Gated(streamll.Sink):
+    """Takes nothing until its gate is opened."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.gate, self.events = threading.Event(), []
+
+    def write(self, batch):
+        self.gate.wait()
+        self.events.extend(batch)
+
+
+def test_tokens_merge_while_a_sink_is_behind_and_none_is_dropped():
+    """200 tokens to a sink that stands still, with room for 100 events."""
+    sink = Gated(buffer_size=100, batch_size=1)
+    with streamll.configure(sinks=[sink], capture="all"), dspy.context(lm=scripted(LONG, chunk=1)):
+        dspy.Predict(QA)(question="why?")
+        sink.gate.set()
+        assert streamll.flush(30)
+    assert fields(sink.events) == LONG
+    assert sink.stats.dropped == {}
 
 
 # Engines

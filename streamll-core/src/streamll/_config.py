@@ -49,9 +49,12 @@ _REPLACE_TIMEOUT: Final = 5.0
 _lock = threading.RLock()
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Configuration:
     """What is configured; as a context manager it restores what was there before.
+
+    What was there before is forgotten once something else is configured, unless this is the
+    context manager of a block.
 
     Attributes:
         sinks: the sinks.
@@ -59,10 +62,12 @@ class Configuration:
     """
 
     sinks: tuple[Sink | AsyncSink, ...]
-    pipeline: Pipeline | None
-    _before: Configuration | None = None
+    pipeline: Pipeline | None = attrs.field(repr=False)
+    _before: Configuration | None = attrs.field(default=None, repr=False)
+    _is_block: bool = attrs.field(init=False, default=False, repr=False)
 
     def __enter__(self) -> Self:
+        self._is_block = True
         return self
 
     def __exit__(
@@ -71,15 +76,23 @@ class Configuration:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        before = self._before
+        before, self._before = self._before, None
         _apply(before.reopened() if before is not None else None)
+
+    def replaced(self) -> Configuration:
+        """Note that something else is configured now; return this."""
+        if not self._is_block:
+            self._before = None
+        return self
 
     def reopened(self) -> Configuration:
         """Return this configuration with channels that are open again."""
         pipeline = self.pipeline
         if pipeline is not None:
             pipeline = attrs.evolve(pipeline, routes=_channels.routes(self.sinks))
-        return Configuration(sinks=self.sinks, pipeline=pipeline, before=self._before)
+        again = Configuration(sinks=self.sinks, pipeline=pipeline, before=self._before)
+        again._is_block = self._is_block
+        return again
 
 
 _current: Configuration | None = None
@@ -151,7 +164,7 @@ def configure(
     reject_unknown(unknown, inspect.signature(configure).parameters, "option of configure()")
     _environment.check(plugin.name for plugin in registry().plugins)
     if _environment.flag("DISABLED"):
-        return _apply(Configuration(sinks=(), pipeline=None, before=_current))
+        return _apply(Configuration(sinks=(), pipeline=None, before=_replaced()))
     source = Source(
         service=service or _environment.text("SERVICE") or _environment.script_name(),
         environment=environment or _environment.text("ENVIRONMENT"),
@@ -191,9 +204,13 @@ def configure(
     if pipeline.capture_all:
         _install_dspy()
     pipeline.routes = _channels.routes(instances)
-    configuration = _apply(Configuration(sinks=instances, pipeline=pipeline, before=_current))
+    configuration = _apply(Configuration(sinks=instances, pipeline=pipeline, before=_replaced()))
     _tell("streamll_configured", configuration)
     return configuration
+
+
+def _replaced() -> Configuration | None:
+    return _current.replaced() if _current is not None else None
 
 
 def _choice(what: str, value: str | None, choices: tuple[str, ...]) -> str:

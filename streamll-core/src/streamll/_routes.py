@@ -29,7 +29,16 @@ def resolve_sinks(wanted: Iterable[Any]) -> tuple[Sink | AsyncSink, ...]:
     """
     if isinstance(wanted, (str, Sink, AsyncSink)):
         raise ConfigurationError("sinks must be a list, e.g. sinks=[TerminalSink()]")
-    return tuple(dict.fromkeys(_resolve(item) for item in wanted))
+    # By identity: a sink may compare by value, or have no hash.
+    found = [_resolve(item) for item in _listed(wanted)]
+    return tuple({id(sink): sink for sink in found}.values())
+
+
+def _listed(wanted: Any) -> Iterable[Any]:
+    if isinstance(wanted, type) or not isinstance(wanted, Iterable):
+        shown = wanted.__name__ if isinstance(wanted, type) else type(wanted).__name__
+        raise ConfigurationError(f"sinks must be a list, e.g. sinks=[TerminalSink()], not {shown}")
+    return wanted
 
 
 def _resolve(item: Any) -> Sink | AsyncSink:

@@ -80,7 +80,7 @@ class Held:
         self.key = key
         self.fate = fate
         self._sampler = sampler
-        self._waiting: deque[tuple[Event, bytes, int]] = deque()
+        self._waiting: deque[tuple[Event, bytes, int, Send]] = deque()
         self._size = 0
         self._unsettled = deque([None] if fate is Fate.HELD else [])
         self._turn: deque[None] = deque([None])
@@ -97,8 +97,8 @@ class Held:
             self.give_up()
             self._sampler.lost["sampled_overflow"] += 1
             return
-        self._waiting.append((event, body, places))
-        self._move(send)
+        self._waiting.append((event, body, places, send))
+        self._move()
 
     def _judge(self, event: Event, is_root: bool) -> None:
         if event.severity == "error" or event.event_type == "error":
@@ -121,7 +121,7 @@ class Held:
         self._sampler.forget(self)
         return True
 
-    def _move(self, send: Send) -> None:
+    def _move(self) -> None:
         if self.fate is Fate.DROPPED:
             self._drop("sampled")
         while self.fate is Fate.SENT and self._waiting:
@@ -130,13 +130,13 @@ class Held:
             except IndexError:
                 return  # whoever has the turn sees our event before or after giving it back
             try:
-                self._send_waiting(send)
+                self._send_waiting()
             finally:
                 self._turn.append(None)
 
-    def _send_waiting(self, send: Send) -> None:
+    def _send_waiting(self) -> None:
         while self._waiting:
-            event, body, places = self._waiting.popleft()
+            event, body, places, send = self._waiting.popleft()
             self._sampler.room.give(places)
             send(event, body)
 

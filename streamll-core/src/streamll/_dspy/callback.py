@@ -77,12 +77,18 @@ class Capture(BaseCallback):  # type: ignore[misc]
         span.name = call.label(instance)
         if call.is_module:
             name_module(span, instance, options)
-        opened = _Open(span, call)
+        opened = self._open[call_id] = _Open(span, call)
         span.enter()
-        self._open[call_id] = opened
-        if is_wanted(span):
-            pipeline.emit(span, "start", call.start(span, instance, inputs))
-        opened.details = call.begin(span, instance, inputs)
+        try:
+            if is_wanted(span):
+                pipeline.emit(span, "start", _told(call, span, instance, inputs))
+            opened.details = call.begin(span, instance, inputs)
+        except Exception:
+            raise  # the call goes on, and its end is told
+        except BaseException as stop:  # Ctrl-C: DSPy will not tell us of an end
+            del self._open[call_id]
+            self._leave(opened, None, stop)
+            raise
 
     def _end(self, call_id: str, outputs: Any, exception: BaseException | None) -> None:
         opened = self._open.pop(call_id, None)
@@ -169,6 +175,15 @@ class Capture(BaseCallback):  # type: ignore[misc]
     on_interpreter_startup_end = on_interpreter_shutdown_end = _ended
 
 
+def _told(call: Call, span: Span, instance: Any, inputs: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the data of the start event; none where an object refuses to be read."""
+    try:
+        return call.start(span, instance, inputs)
+    except Exception as error:  # noqa: BLE001 - a start without data, but a start
+        logger.debug("streamll: start of a call without data: %s", type(error).__name__)
+        return {}
+
+
 def _is_repeated(parent: Span, call: Call, instance: Any) -> bool:
     """Whether DSPy announces one call twice: a method that an adapter inherits."""
     return parent.operation == call.operation and parent.details is instance
@@ -186,8 +201,8 @@ def _new_span(operation: str, parent: Span | None, options: Any, pipeline: Pipel
         span.options = options
     elif span.options is None:
         span.options = pipeline.capture
-    if parent is None and options is not None and options.sinks is not None:
-        execution.sinks = options.sinks()
+    if options is not None and options.sinks is not None:
+        span.sinks = options.sinks()
     return span
 
 

@@ -1,14 +1,15 @@
 """Where DSPy is asked to tell us. Done once, when the first program is instrumented.
 
-- `Settings.get("callbacks")` also returns our callback while something is configured. It
-  never becomes part of the settings, so `dspy.configure(callbacks=...)`, `dspy.context`,
-  `settings.save` and the thread that owns the settings are not affected, and nothing is
-  captured twice.
+- Where DSPy looks up whom to tell of a call, it also finds our callback while something is
+  configured. It never becomes part of the settings, so `dspy.configure(callbacks=...)`,
+  `dspy.context`, `settings.save` and the thread that owns the settings are not affected, and
+  nothing is captured twice.
 - The choice of a callback's handler is remembered per type: DSPy's own takes two
   `isinstance` checks against protocols for every call, which is most of a callback's cost.
   So are the shapes of the functions it announces (see `arguments`).
 - `ParallelExecutor` passes the running span on to its threads (`dspy.Parallel`, `batch`,
   `Evaluate`, optimizers).
+- The client modules let us overhear usage and history (see `records`).
 - The engines let us watch the text of an LM call as it streams (see `taps`).
 """
 
@@ -20,7 +21,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import dspy
-from dspy.dsp.utils.settings import Settings
 from dspy.utils import callback as dspy_callback
 from dspy.utils.parallelizer import ParallelExecutor
 
@@ -28,7 +28,10 @@ from streamll import _runtime
 from streamll._dspy.arguments import Inspect
 from streamll._dspy.callback import Capture
 from streamll._dspy.calls import register_encoders
+from streamll._dspy.lm import current_records
+from streamll._dspy.records import install_records
 from streamll._dspy.taps import install_taps
+from streamll._dspy.views import PackageView, SettingsView
 from streamll._tracing import bound
 
 __all__ = ["install"]
@@ -43,27 +46,30 @@ def install() -> None:
     with _lock:
         if _installed:
             return
-        _add_callback(Capture())
+        dspy_callback.dspy = PackageView(dspy, _WithCapture(Capture()))
         dspy_callback.inspect = Inspect()
         dspy_callback._get_on_start_handler = _remembered(dspy_callback._get_on_start_handler)
         dspy_callback._get_on_end_handler = _remembered(dspy_callback._get_on_end_handler)
         _follow_threads()
+        install_records(current_records)
         install_taps()
         register_encoders()
         _installed = True
 
 
-def _add_callback(capture: Capture) -> None:
-    original = Settings.get
+class _WithCapture(SettingsView):
+    """The settings, as the module sees them that announces calls."""
 
-    def get(self: Any, key: str, default: Any = None) -> Any:
-        value = original(self, key, default)
-        if key == "callbacks" and isinstance(value, list) and _runtime.current() is not None:
+    __slots__ = ("_capture",)
+
+    def __init__(self, capture: Capture) -> None:
+        object.__setattr__(self, "_capture", capture)
+
+    def seen(self, name: str, value: Any) -> Any:
+        if name == "callbacks" and isinstance(value, list) and _runtime.current() is not None:
             # First: it may stop the program, before another callback has noted a start.
-            return [capture, *value]
+            return [self._capture, *value]
         return value
-
-    Settings.get = get
 
 
 class _Names:

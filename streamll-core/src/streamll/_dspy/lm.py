@@ -1,9 +1,7 @@
 """One LM call: what was asked, what it used, what it cost; exactly this call's.
 
-While the call runs, two DSPy settings are overridden in its own context: `usage_tracker`
-(told of billed usage) and `caller_modules` (whose last member is given the history entry).
-Both are handed to this call alone, so parallel calls cannot mix, and both pass everything
-on to whoever was there before. A call that succeeds without billing usage was a cache hit.
+What DSPy records while the call runs (see `records`) is this call's alone, so parallel calls
+cannot mix. A call that succeeds without billing usage was a cache hit.
 """
 
 from __future__ import annotations
@@ -12,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
-import dspy
 
 from streamll import _runtime
 from streamll._dspy.asked import Asked
 from streamll._dspy.hints import hint_silence
 from streamll._dspy.marks import is_wanted
 from streamll._dspy.names import note_fields
+from streamll._dspy.records import Records
 from streamll._dspy.signatures import facts_of
 from streamll._dspy.tokens import TokenStream
 from streamll._spans import CURRENT, Span
@@ -28,6 +26,7 @@ __all__ = [
     "begin",
     "check_parsed",
     "current",
+    "current_records",
     "end",
     "finish",
     "model_of",
@@ -43,56 +42,18 @@ _REQUEST: Final = (
 )  # fmt: skip
 
 
-class _Tracker:
-    """Stands in for `settings.usage_tracker` during one LM call."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.usage: list[Mapping[str, Any]] = []
-
-    def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
-        self.usage.append(usage_entry)
-        if self.inner:
-            self.inner.add_usage(lm, usage_entry)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
-
-
-class _History(list[Any]):
-    """A history that keeps the newest entry only."""
-
-    def append(self, entry: Any) -> None:
-        self[:] = [entry]
-
-    def pop(self, index: Any = -1) -> Any:
-        # DSPy pops the oldest before it appends to a full history.
-        return None
-
-
-class _Caller:
-    """Stands in as the innermost of `settings.caller_modules`, to be given the history entry."""
-
-    def __init__(self) -> None:
-        self.history = _History()
-
-
 @attrs.define(kw_only=True, eq=False)
 class LMCall:
     """What is known of an LM call in progress.
 
     Attributes:
-        tracker: is told of billed usage.
-        caller: is given the history entry.
-        settings: the context manager of the overridden settings.
+        records: what DSPy records of it.
         asked: what the answer is for; shared with LM calls below this one.
         stream: emits the tokens; None where they are not wanted.
         retries: what LiteLLM is asked to retry; 0 from DSPy 3.4 on, which retries itself.
     """
 
-    tracker: _Tracker
-    caller: _Caller
-    settings: Any
+    records: Records
     asked: Asked | None
     stream: TokenStream | None
     retries: int
@@ -167,23 +128,9 @@ def start(span: Span, instance: Any, inputs: Mapping[str, Any]) -> Mapping[str, 
 
 
 def begin(span: Span, instance: Any, inputs: Mapping[str, Any]) -> LMCall:
-    """Override the settings for this call; undone by `finish`."""
-    inner = dspy.settings.get("usage_tracker")
-    callers = dspy.settings.get("caller_modules") or []
-    tracker = _Tracker(inner.inner if isinstance(inner, _Tracker) else inner)
-    caller = _Caller()
-    others = [module for module in callers if not isinstance(module, _Caller)]
-    override = dspy.settings.context(usage_tracker=tracker, caller_modules=[*others, caller])
-    override.__enter__()
+    """Begin to note what DSPy records, and the tokens."""
     asked = _asked(span)
-    call = LMCall(
-        tracker=tracker,
-        caller=caller,
-        settings=override,
-        asked=asked,
-        stream=None,
-        retries=_retries(instance),
-    )
+    call = LMCall(records=Records(), asked=asked, stream=None, retries=_retries(instance))
     span.details = call
     if span.options.include_tokens and is_wanted(span):
         call.stream = TokenStream(span, asked)
@@ -197,18 +144,18 @@ def _retries(instance: Any) -> int:
 def finish(
     span: Span, call: LMCall | None, outputs: Any, error: BaseException | None
 ) -> Mapping[str, Any]:
-    """Restore the settings, emit what is left of the text, return usage and timing."""
+    """Emit what is left of the text, return usage and timing."""
     if call is None:
         return {}
-    call.settings.__exit__(None, None, None)
-    entry = call.caller.history[0] if call.caller.history else None
-    cached = error is None and not call.tracker.usage and _has_cache(entry)
+    records = call.records
+    entry = records.history[0] if records.history else None
+    cached = error is None and not records.usage and _has_cache(entry)
     note_unusable(span, error)
     stream = call.stream
     if stream is not None:
         stream.finish(outputs, error=error, cached=cached)
         _tell_caller(span, stream, error)
-    data = _usage(call.tracker.usage)
+    data = _usage(records.usage)
     for ancestor in span.ancestors() if "total_tokens" in data else ():
         ancestor.tokens.append(data["total_tokens"])
     data.update(_facts(entry))
@@ -288,3 +235,9 @@ def current() -> LMCall | None:
     """Return the LM call running in this context, for the taps in DSPy's engines."""
     span = CURRENT.get()
     return span.details if span is not None and isinstance(span.details, LMCall) else None
+
+
+def current_records() -> Records | None:
+    """Return the records of the LM call running in this context."""
+    call = current()
+    return None if call is None else call.records

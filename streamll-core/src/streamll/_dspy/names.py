@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from streamll._capture import CaptureOptions
+from streamll._dspy.paths import paths_of, search_again
 from streamll._spans import Span
 from streamll.templates import snake_case
 
 __all__ = ["fields_of", "name_module", "note_fields"]
 
 _snake_case = lru_cache(maxsize=1_024)(snake_case)
-
-#: Root program -> id of each module in it -> attribute path.
-_paths: WeakKeyDictionary[Any, dict[int, str]] = WeakKeyDictionary()
 
 
 class _Root:
@@ -40,16 +37,12 @@ class _Root:
     def path_of(self, module: Any) -> str | None:
         if module is self.module:
             return None
-        known = _paths.get(self.module)
-        if (known is None or id(module) not in known) and not self.searched:
+        known = paths_of(self.module)
+        if id(module) not in known and not self.searched:
             # Once per execution: a module made inside forward() is in no tree.
             self.searched = True
-            known = _paths[self.module] = _walk(self.module)
-        return known.get(id(module)) if known else None
-
-
-def _walk(root: Any) -> dict[int, str]:
-    return {id(module): name.removeprefix("self.") for name, module in root.named_sub_modules()}
+            known = search_again(self.module)
+        return known.get(id(module))
 
 
 def name_module(span: Span, module: Any, options: CaptureOptions | None) -> None:
@@ -67,7 +60,7 @@ def name_module(span: Span, module: Any, options: CaptureOptions | None) -> None
 def _path(root: Any, module: Any) -> str | None:
     try:
         found: str | None = root.path_of(module)
-    except TypeError:  # an unhashable module
+    except Exception:  # noqa: BLE001 - a container that cannot be read, a module without weakrefs
         return None
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
@@ -18,6 +18,11 @@ from streamll._spans import Span
 from streamll.privacy import Scrubber, StreamScrubber
 
 __all__ = ["Run", "Runs"]
+
+#: Characters of one token; what comes in one piece may be longer than an event can hold.
+_LONGEST: Final = 16_384
+#: Seconds; four updates a second still read as live, and are a tenth of what a model sends.
+_PRESSED_WINDOW: Final = 0.25
 
 #: Choice, channel, field, and which tool call of the answer.
 Key = tuple[int, str, str, int]
@@ -72,7 +77,7 @@ class Runs:
     def __init__(self, span: Span, asked: Asked) -> None:
         self._span = span
         self._asked = asked
-        self._window = span.options.token_window_ms / 1000
+        self._window: float = span.options.token_window_ms / 1000
         self._runs: dict[Key, Run] = {}
         self._last: Run | None = None
         self.origin = "live"
@@ -96,15 +101,20 @@ class Runs:
         run.is_redacted = run.is_redacted or run.scrubber.redacted
         if not text:
             return
-        if not self._window:
-            self._emit(run, text)
-            return
         if self._last is not run:
             self.flush()
             self._last = run
         run.waiting += text
-        if time.monotonic() - run.sent >= self._window:
+        window = self._window_now()
+        if not window or time.monotonic() - run.sent >= window:
             self._release(run)
+
+    def _window_now(self) -> float:
+        """Return the seconds within which tokens are merged: more where a sink is behind."""
+        pipeline = _runtime.current()
+        if pipeline is None or not pipeline.is_pressed(self._span):
+            return self._window
+        return max(self._window, _PRESSED_WINDOW)
 
     def _run(self, key: Key) -> Run:
         run = self._runs.get(key)
@@ -121,7 +131,8 @@ class Runs:
     def _release(self, run: Run) -> None:
         text, run.waiting = run.waiting, ""
         run.sent = time.monotonic()
-        self._emit(run, text)
+        for start in range(0, len(text), _LONGEST):
+            self._emit(run, text[start : start + _LONGEST])
 
     def _emit(self, run: Run, text: str) -> None:
         data: dict[str, Any] = {"token": text}

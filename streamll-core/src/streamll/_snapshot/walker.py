@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -76,15 +77,17 @@ class Walker:
         if isinstance(value, Mapping):
             return self._mapping(value, pointer, depth)
         if isinstance(value, (list, tuple, set, frozenset)):
-            items = self._first(list(value), pointer)
+            items = self._first(value, value, pointer)
             return [self.walk(item, f"{pointer}/{i}", depth) for i, item in enumerate(items)]
         if isinstance(value, str):
             return self._string(str.__str__(value), pointer)
+        if isinstance(value, (int, float)) and not isinstance(value, Enum):
+            return self.walk(_plain_number(value), pointer, depth)
         return self.walk(shown(value), pointer, depth)
 
     def _mapping(self, value: Mapping[Any, Any], pointer: str, depth: int) -> dict[str, Any]:
         copied: dict[str, Any] = {}
-        for key, item in self._first(list(value.items()), pointer):
+        for key, item in self._first(value, value.items(), pointer):
             name = key if type(key) is str else _safe_key(key)
             below = f"{pointer}/{_escaped(name)}"
             if item is not None and is_secret(name):
@@ -94,10 +97,18 @@ class Walker:
                 copied[name] = self.walk(item, below, depth)
         return copied
 
-    def _first(self, items: list[Any], pointer: str) -> list[Any]:
-        if len(items) > self.limits.max_items:
-            self.truncated[f"/data{pointer}"] = len(items)
-        return items[: self.limits.max_items]
+    def _first(self, whole: Any, items: Iterable[Any], pointer: str) -> list[Any]:
+        """Return what is kept of *items*; no more is read, as they may be lazy, or endless."""
+        most = self.limits.max_items
+        first = list(islice(items, most + 1))
+        if len(first) > most:
+            self.truncated[f"/data{pointer}"] = max(_length(whole), len(first))
+        return first[:most]
+
+
+def _plain_number(value: float) -> float:
+    """Return the number that an object of a subclass, such as `numpy.float64`, is."""
+    return int.__add__(value, 0) if isinstance(value, int) else float.__add__(value, 0.0)
 
 
 def _escaped(name: str) -> str:
