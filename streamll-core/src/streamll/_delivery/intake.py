@@ -35,6 +35,12 @@ PUMP_AT: Final = 256
 #: Inbox length at which emitters give way to the holder of the lock, who may be waiting for
 #: the GIL: with many busy threads the inbox would else grow for as long as that takes.
 _CROWDED: Final = 8_192
+#: Part of the buffer from which emitters give way to a worker that waits for the GIL.
+_BEHIND: Final = 1 / 8
+#: Seconds to give way: what a thread takes to wake up and take the GIL. It must be let go of
+#: for as long: CPython hands it over by force only if nobody lets go of it for 5 ms, so that a
+#: program that does for microseconds, as `os.urandom` does, can starve all other threads.
+_GIVE_WAY: Final = 100e-6
 #: Seconds between two looks of an emit that waits for room (overflow="block").
 _BLOCK_STEP: Final = 0.002
 
@@ -121,7 +127,7 @@ class Intake(ABC):
         if wanted:
             self._wake()
         elif self._is_crowded():
-            time.sleep(0)
+            time.sleep(_GIVE_WAY)
 
     def _has_news(self) -> bool:
         """Whether the worker should know what the pump brought."""
@@ -146,7 +152,9 @@ class Intake(ABC):
 
         Among many busy threads it else gets too few turns to keep up.
         """
-        return (self._runnable and self.is_pressed) or len(self._inbox) > _CROWDED
+        backlog = len(self._inbox) + self._channel.waiting.buffer.count
+        is_behind = self._runnable and backlog >= self._settings.buffer_size * _BEHIND
+        return is_behind or len(self._inbox) > _CROWDED
 
     def _waits_for_room(self, event: Event, body: bytes) -> bool:
         """Wait up to `block_timeout`; False if the event has to be handed over as usual."""
