@@ -6,7 +6,7 @@ RUN := $(UV) run --frozen --all-packages --all-extras
 PYTEST := $(RUN) pytest
 export UV_PROJECT_ENVIRONMENT := .venv
 
-.PHONY: demo test check lint types imports fast bench matrix mutants soak brokers screenshot clean
+.PHONY: demo test check lint types imports fast bench matrix coexist mutants soak brokers screenshot clean
 .DEFAULT_GOAL := check
 
 demo: .venv/.ready  ## watch a DSPy program work: no key, no broker
@@ -42,6 +42,9 @@ bench: .venv/.ready brokers  ## figures, side by side in one run
 soak: .venv/.ready brokers  ## 20 million events through a Redis with faults; EVENTS=1000000 for fewer
 	$(RUN) python benchmarks/redis_soak.py --events $(or $(EVENTS),20000000)
 
+coexist: .venv/.ready  ## beside MLflow, OpenInference and Logfire, in an environment of its own
+	scripts/coexist
+
 mutants: .venv/.ready  ## put known mistakes in, one by one; each must turn a test red
 	$(RUN) python scripts/mutants.py
 
@@ -56,4 +59,4 @@ $(UV):
 	@touch $@
 
 clean:
-	rm -rf .venv .tools .matrix .bench
+	rm -rf .venv .tools .matrix .bench .coexist

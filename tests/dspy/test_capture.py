@@ -400,20 +400,23 @@ def test_plain_thread_pools_can_be_bound(sink):
 
 
 def test_compiling_keeps_a_program_observed_and_optimises_the_right_object(sink):
-    """BootstrapFewShot and LabeledFewShot: demos land in the compiled copy, events flow."""
+    """Optimizers that call the LM and one that does not: demos land in the copy, events flow."""
     program = Answerer()
     trainset = [
         dspy.Example(question=f"q{n}", answer="forty-two").with_inputs("question") for n in range(3)
     ]
-    optimizers = [
-        dspy.BootstrapFewShot(metric=lambda e, p, t=None: True, max_bootstrapped_demos=2),
-        dspy.LabeledFewShot(k=2),
-    ]
-    for optimizer in optimizers:
+    metric = lambda e, p, t=None: True  # noqa: E731
+    search = {"max_bootstrapped_demos": 2, "num_candidate_programs": 1, "num_threads": 2}
+    optimizers = {
+        dspy.BootstrapFewShot(metric=metric, max_bootstrapped_demos=2): True,
+        dspy.BootstrapFewShotWithRandomSearch(metric=metric, **search): False,  # all are as good
+        dspy.LabeledFewShot(k=2): True,
+    }
+    for optimizer, gives_demos in optimizers.items():
         with dspy.context(lm=scripted(COT)):
             compiled = optimizer.compile(program, trainset=trainset)
         assert compiled is not program
-        assert compiled.think.predict.demos
+        assert bool(compiled.think.predict.demos) is gives_demos
         assert not program.think.predict.demos
         got(sink)
         sink.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -218,7 +219,7 @@ WIRE = {
 ENGINES = ["lm15", "litellm"] if hasattr(dspy, "lm15") else [None]
 
 
-def over_http(answers, engine, program, options):
+def over_http(answers, engine, program, options, *, is_async=False):
     """Run a program over HTTP; return its result, its error's type, and the requests."""
     result = error = None
     settings = {"api_key": "test", "cache": False, "num_retries": 0, **options}
@@ -227,7 +228,12 @@ def over_http(answers, engine, program, options):
         lm = dspy.LM("openai/x", api_base=server.url, **settings, **chosen)
         try:
             with dspy.context(lm=lm):
-                result = dict(dspy.Predict(QA, **program)(question="why?").items())
+                predict = dspy.Predict(QA, **program)
+                if is_async:
+                    prediction = asyncio.run(predict.acall(question="why?"))
+                else:
+                    prediction = predict(question="why?")
+                result = dict(prediction.items())
         except Exception as caught:
             error = type(caught)
         bodies = [dict(request.body) for request in server.requests]
@@ -242,9 +248,10 @@ def _plain_usage(entry):
     return usage["total_tokens"], entry["outputs"] if isinstance(entry, dict) else entry.outputs
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", WIRE)
-def test_the_server_receives_the_same_requests(name, engine):
+def test_the_server_receives_the_same_requests(name, engine, is_async):
     """As many, of the same body but for "stream"; same result, error type, usage and history."""
     answers, options, program = WIRE[name]
     if options.get("num_retries") and engine is None:
@@ -252,7 +259,7 @@ def test_the_server_receives_the_same_requests(name, engine):
     seen = []
     for watching in (nullcontext(), capture_events()):
         with watching:
-            seen.append(over_http(answers, engine, program, options))
+            seen.append(over_http(answers, engine, program, options, is_async=is_async))
     assert seen[1] == seen[0]
 
 
