@@ -84,6 +84,9 @@ BAD = [
     (dict(sinks=MemorySink()), r"sinks must be a list, e.g. sinks=\[TerminalSink\(\)\]"),
     (dict(sinks=[MemorySink]), r"MemorySink is a class; write MemorySink\(\)"),
     (dict(sink=[]), r"unknown option of configure\(\) 'sink'; did you mean 'sinks'"),
+    (dict(sinks=[], capture=True), "unknown capture True; known: all, instrumented"),
+    (dict(sinks=[], stream_fields=3), "stream_fields and operations are lists of names, not 3"),
+    (dict(sinks=[], operations=[1]), "stream_fields and operations are lists of names"),
     (dict(sinks=[], capture="al"), "unknown capture 'al'; did you mean 'all'"),
     (dict(sinks=[], level="inf"), "unknown level 'inf'; did you mean 'info'"),
     (

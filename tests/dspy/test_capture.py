@@ -500,3 +500,9 @@ def test_an_interrupt_while_a_start_is_told_leaves_no_call_open():
         with pytest.raises(KeyboardInterrupt):
             dspy.Predict(QA)(question="why?")
         assert CURRENT.get() is None
+
+
+def test_a_name_must_be_a_string():
+    """It becomes `module_name`, which readers and routing keys rely on."""
+    with pytest.raises(streamll.ConfigurationError, match="name must be a string, not 5"):
+        streamll.instrument(dspy.Predict(QA), name=5)

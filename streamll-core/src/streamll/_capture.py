@@ -32,7 +32,15 @@ REPLAY: Final = ("whole", "paced", "off")
 def _names(value: str | Iterable[str] | None) -> frozenset[str] | None:
     if value is None:
         return None
-    return frozenset(value.replace(",", " ").split() if isinstance(value, str) else value)
+    names = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in (*names,)):
+        raise ConfigurationError(f"stream_fields and operations are lists of names, not {value!r}")
+    return frozenset(names)
+
+
+def _text(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{attribute.name} must be a string, not {value!r}")
 
 
 def _known_operations(instance: Any, attribute: Any, value: frozenset[str] | None) -> None:
@@ -78,7 +86,7 @@ class CaptureOptions:
         sinks: returns the routes of these events; None for the configured sinks.
     """
 
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=_text)
     stream_fields: frozenset[str] | None = attrs.field(default=None, converter=_names)
     operations: frozenset[str] | None = attrs.field(
         default=None, converter=_names, validator=_known_operations

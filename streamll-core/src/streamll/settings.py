@@ -25,7 +25,7 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
     names = sorted(known)
     for name in given:
         if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
+            close = difflib.get_close_matches(str(name), names, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
             raise ConfigurationError(f"unknown {what} {name!r}; {hint}")
 
