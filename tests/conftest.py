@@ -19,3 +19,13 @@ def _unconfigured(monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name)
     yield
     streamll.shutdown(5)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """From Python 3.13 on, the connections that DSPy's disk cache leaves open are told of."""
+    ignore = (
+        "ignore:Exception ignored in. <sqlite3.Connection:pytest.PytestUnraisableExceptionWarning"
+    )
+    for item in items:
+        if "tests/dspy/" in item.nodeid or item.nodeid.startswith("dspy/"):
+            item.add_marker(pytest.mark.filterwarnings(ignore))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import uuid
 import warnings
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamll._dspy.arguments import Inspect, arguments
+from streamll._dspy.call_ids import CallIds
 
 
 class Thing:
@@ -57,3 +59,10 @@ def test_arguments_are_bound_as_inspect_binds_them(function, given_, named):
 def test_all_else_of_inspect_is_inspects(name):
     """What DSPy looks up there besides is the module's own."""
     assert getattr(Inspect(), name) is getattr(inspect, name)
+
+
+def test_call_ids_are_uuids_and_never_repeat():
+    """As the ones DSPy draws itself."""
+    drawn = [CallIds().uuid4() for _ in range(1_000)]
+    assert len(set(drawn)) == 1_000
+    assert {(one.version, one.variant) for one in drawn} == {(4, uuid.RFC_4122)}

@@ -43,6 +43,11 @@ def event_id() -> str:
     return head + "%012x" % _next()
 
 
+def random_bits(count: int) -> int:
+    """Return a number of *count* random bits."""
+    return _random.getrandbits(count)
+
+
 def trace_id() -> str:
     """Return a W3C trace id: 32 hex digits, never all zero."""
     return f"{_random.getrandbits(128) or 1:032x}"

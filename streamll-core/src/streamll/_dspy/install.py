@@ -26,6 +26,7 @@ from dspy.utils.parallelizer import ParallelExecutor
 
 from streamll import _runtime
 from streamll._dspy.arguments import Inspect
+from streamll._dspy.call_ids import CallIds
 from streamll._dspy.callback import Capture
 from streamll._dspy.calls import register_encoders
 from streamll._dspy.lm import current_records
@@ -48,6 +49,7 @@ def install() -> None:
             return
         dspy_callback.dspy = PackageView(dspy, _WithCapture(Capture()))
         dspy_callback.inspect = Inspect()
+        dspy_callback.uuid = CallIds()
         dspy_callback._get_on_start_handler = _remembered(dspy_callback._get_on_start_handler)
         dspy_callback._get_on_end_handler = _remembered(dspy_callback._get_on_end_handler)
         _follow_threads()
