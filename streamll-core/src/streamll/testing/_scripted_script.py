@@ -78,7 +78,8 @@ class InOrder:
             return self.answers[index]
         raise ScriptError(
             f"the script has {len(self.answers)} answers and this is request {index + 1}; "
-            f"add answers or pass cycle=True. The prompt ends: {_tail(messages)!r}"
+            f"add answers or pass cycle=True, or see whether an answer lacks a field of the "
+            f"signature, so that DSPy asks again. The prompt ends: {_tail(messages)!r}"
         )
 
     def __getstate__(self) -> dict[str, Any]:
