@@ -6,7 +6,9 @@ Rules:
    it again. A batch of one that still fails has a culprit, or the sink is at fault.
 2. An event that failed `max_attempts` times, now alone, becomes a suspect: it steps aside if
    others wait. After each success of others every suspect is tried again, alone; while others
-   fail, suspects and others take turns.
+   fail, suspects and others take turns. Where the outcome is unknown, so that the event may
+   have arrived, it takes ten times as many: silence is the link's, and others that overtake
+   the event would hide from the sink that it is repeated.
 3. A failure is a strike if others got through since the event failed last. Two strikes
    convict a suspect: dropped as "rejected". If attempts without it fail as well, the sink is
    flaky and it takes `max_attempts` strikes.
@@ -32,6 +34,8 @@ __all__ = ["Isolation"]
 
 #: Events that may stand aside at once; a sink that refuses more in a row is at fault.
 _MAX_SUSPECTS: Final = 8
+#: How many times as many unknown outcomes as failures it takes to suspect an event.
+_SILENCE: Final = 10
 #: Strikes that convict a suspect of an otherwise reliable sink.
 _STRIKES: Final = 2
 
@@ -85,11 +89,12 @@ class Isolation:
             item.wins = self._wins
         self._losses += 1
 
-    def failed(self, items: list[Item], *, others: bool) -> list[Item]:
+    def failed(self, items: list[Item], *, others: bool, unknown: bool = False) -> list[Item]:
         """Learn that these were no suspects; return what to put back, oldest first."""
         self._trials = 1
         self.limit = max(1, len(items) // 2)
-        guiltless = len(items) > 1 or items[0].attempt < self.max_attempts
+        patience = self.max_attempts * (_SILENCE if unknown else 1)
+        guiltless = len(items) > 1 or items[0].attempt < patience
         if guiltless or not others or len(self) >= _MAX_SUSPECTS:
             return items
         self._suspects.append(items[0])

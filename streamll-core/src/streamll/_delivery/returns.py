@@ -56,7 +56,7 @@ class Returns:
         unknown = failure.outcome is Outcome.UNKNOWN
         self.holdings.ledger.put_back(weight_of(write.items), unknown=unknown)
         if failure.sent and failure.outcome is not Outcome.REJECTED_PERMANENT:
-            self._search(write)
+            self._search(write, unknown=unknown)
         else:  # it says nothing about the events
             self._return(write, write.items)
 
@@ -79,7 +79,7 @@ class Returns:
             self.losses.give_up([write.items[n] for n in sorted(convicts)], "rejected")
         self._return(write, [write.items[n] for n in again if n not in convicts])
 
-    def _search(self, write: Write) -> None:
+    def _search(self, write: Write, *, unknown: bool) -> None:
         """Put back a batch that failed by exception, unless its only event is to blame."""
         items, isolation = write.items, self.holdings.isolation
         isolation.blame(items)
@@ -88,7 +88,8 @@ class Returns:
         elif write.suspect:
             isolation.readmit(items, last=True)
         else:
-            self._restore(isolation.failed(items, others=bool(self.holdings.waiting)))
+            others = bool(self.holdings.waiting)
+            self._restore(isolation.failed(items, others=others, unknown=unknown))
 
     def _return(self, write: Write, items: Sequence[Item]) -> None:
         """Put *items* back to where *write* took them from."""
