@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final
 
-__all__ = ["is_secret"]
+__all__ = ["HARMLESS", "is_secret"]
 
 #: Keys whose values are credentials: in lower case, without hyphens and underscores.
 _SECRET_NAMES: Final = frozenset({
@@ -15,15 +14,17 @@ _SECRET_NAMES: Final = frozenset({
     "refreshtoken", "secret", "secretaccesskey", "secretkey", "sessiontoken", "setcookie",
     "xapikey",
 })  # fmt: skip
-#: Characters, with room for hyphens and underscores; what is remembered stays small.
+#: Names that were judged before, at most `_MOST` of at most `_LONGEST` characters; to be asked
+#: first, which takes a tenth of the time.
+HARMLESS: Final[set[str]] = set()
+_MOST: Final = 4_096
 _LONGEST: Final = 64
 
 
 def is_secret(name: str) -> bool:
     """Whether the value of key *name* is a credential, to judge by the name."""
-    return len(name) <= _LONGEST and _judge(name)
-
-
-@lru_cache(maxsize=4_096)
-def _judge(name: str) -> bool:
-    return name.lower().replace("_", "").replace("-", "") in _SECRET_NAMES
+    if name.lower().replace("_", "").replace("-", "") in _SECRET_NAMES:
+        return True
+    if len(HARMLESS) < _MOST and len(name) <= _LONGEST:
+        HARMLESS.add(name)
+    return False

@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from streamll._snapshot.limits import Limits
-from streamll._snapshot.secret_names import is_secret
+from streamll._snapshot.secret_names import HARMLESS, is_secret
 from streamll._snapshot.shown import shown, unknown
 from streamll.privacy import mask_urls
 
@@ -90,7 +90,7 @@ class Walker:
         for key, item in self._first(value, value.items(), pointer):
             name = key if type(key) is str else _safe_key(key)
             below = f"{pointer}/{_escaped(name)}"
-            if item is not None and is_secret(name):
+            if item is not None and name not in HARMLESS and is_secret(name):
                 self.redacted.append(f"/data{below}")
                 copied[name] = _REMOVED
             else:
