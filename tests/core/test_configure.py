@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import logging
+import os
+import signal
 import threading
 import weakref
 
@@ -292,3 +295,101 @@ def test_sinks_that_are_no_list_are_refused_with_what_to_write(sinks):
     """A class or a number is no list of sinks."""
     with pytest.raises(streamll.ConfigurationError, match=r"sinks=\[TerminalSink\(\)\]"):
         streamll.configure(sinks=sinks)
+
+
+def test_configuring_from_many_threads_leaves_a_living_configuration():
+    """Whoever was last, its sinks deliver; nobody closes what another one put in force."""
+    barrier = threading.Barrier(4)
+
+    def configure(sink):
+        barrier.wait()
+        streamll.configure(sinks=[sink])
+
+    for _ in range(150):
+        threads = [threading.Thread(target=configure, args=(MemorySink(),)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (sink,) = streamll.get_sinks()
+        streamll.emit("x")
+        assert streamll.flush()
+        assert sink.stats.dropped == {}
+        assert len(sink.events) == 1
+
+
+class Slow(streamll.Sink):
+    """Writes when it is let."""
+
+    def __init__(self):
+        super().__init__()
+        self.entered, self.gate, self.written = threading.Event(), threading.Event(), 0
+
+    def write(self, batch):
+        self.entered.set()
+        self.gate.wait()
+        self.written += len(batch)
+
+
+@pytest.mark.parametrize("second", [streamll.shutdown, streamll.flush])
+def test_a_second_wait_waits_for_what_the_first_one_closes(second):
+    """While one thread shuts down, another does not take that for done."""
+    sink = Slow()
+    streamll.configure(sinks=[sink])
+    streamll.emit("x")
+    sink.entered.wait()
+    first = threading.Thread(target=streamll.shutdown, args=(60,))
+    first.start()
+    while streamll.get_sinks():
+        continue
+    assert not second(timeout=0.05)
+    sink.gate.set()
+    assert second(timeout=60)
+    assert sink.written == 1
+    first.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_forked_while_another_thread_configures_can_configure():
+    """It inherits no lock that a thread of its parent held."""
+    stop = threading.Event()
+
+    def configure():
+        while not stop.is_set():
+            streamll.configure(sinks=[MemorySink()])
+
+    thread = threading.Thread(target=configure)
+    thread.start()
+    try:
+        for _ in range(20):
+            pid = os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(20)  # else it would hang for ever
+                streamll.configure(sinks=[MemorySink()])
+                streamll.shutdown(1)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_emit_does_not_raise_where_logging_does(caplog):
+    """A processor that raises, and a handler that raises when it is told."""
+
+    class Raising(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("handler")
+
+    def refuse(event):
+        raise ValueError("processor")
+
+    handler = Raising()
+    logging.getLogger("streamll").addHandler(handler)
+    try:
+        streamll.configure(sinks=[MemorySink()], processors=[refuse])
+        streamll.emit("x")
+    finally:
+        logging.getLogger("streamll").removeHandler(handler)

@@ -506,3 +506,20 @@ def test_a_name_must_be_a_string():
     """It becomes `module_name`, which readers and routing keys rely on."""
     with pytest.raises(streamll.ConfigurationError, match="name must be a string, not 5"):
         streamll.instrument(dspy.Predict(QA), name=5)
+
+
+def test_configuring_in_mid_call_leaves_a_programs_own_sinks_open():
+    """They live until shutdown: a start that was told there is closed there."""
+    own = MemorySink()
+
+    class Reconfigures(dspy.Module):
+        def forward(self, question):
+            streamll.configure(sinks=[MemorySink()], capture="all")
+            return question
+
+    program = streamll.instrument(Reconfigures(), sinks=[own])
+    with streamll.configure(sinks=[]):
+        program(question="why?")
+        assert streamll.flush()
+    assert [event.event_type for event in own.events] == ["start", "end"]
+    assert own.stats.dropped == {}

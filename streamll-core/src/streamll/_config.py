@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import logging
 import os
 import signal
 import threading
@@ -19,7 +18,9 @@ import attrs
 from streamll import _environment, _runtime
 from streamll._announce import dropped_event, tell_circuit_change
 from streamll._capture import CaptureOptions
+from streamll._delivery import Channel
 from streamll._exit import at_exit
+from streamll._log import warn
 from streamll._pipeline import SEVERITIES, Pipeline, Processor, Route, Source
 from streamll._plugins import Plugin, registry
 from streamll._routes import Channels, resolve_sinks
@@ -40,13 +41,22 @@ __all__ = [
     "shutdown",
 ]
 
-logger = logging.getLogger("streamll")
-
 _CAPTURE: Final = ("instrumented", "all")
 #: Seconds the sinks that `configure` replaces get to deliver what they hold.
 _REPLACE_TIMEOUT: Final = 5.0
 
 _lock = threading.RLock()
+
+
+def _after_fork() -> None:
+    """Let go, in a forked child, of what a thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+    _channels.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @attrs.define(kw_only=True, eq=False)
@@ -77,7 +87,9 @@ class Configuration:
         traceback: TracebackType | None,
     ) -> None:
         before, self._before = self._before, None
-        _apply(before.reopened() if before is not None else None)
+        with _lock:
+            leaving = _put_in_force(before.reopened() if before is not None else None)
+        _channels.drain(leaving, time.monotonic() + _REPLACE_TIMEOUT)
 
     def replaced(self) -> Configuration:
         """Note that something else is configured now; return this."""
@@ -203,8 +215,11 @@ def configure(
     )
     if pipeline.capture_all:
         _install_dspy()
-    pipeline.routes = _channels.routes(instances)
-    configuration = _apply(Configuration(sinks=instances, pipeline=pipeline, before=_replaced()))
+    with _lock:  # from opening the channels to replacing the others
+        pipeline.routes = _channels.routes(instances)
+        configuration = Configuration(sinks=instances, pipeline=pipeline, before=_replaced())
+        leaving = _put_in_force(configuration)
+    _channels.drain(leaving, time.monotonic() + _REPLACE_TIMEOUT)
     _tell("streamll_configured", configuration)
     return configuration
 
@@ -240,14 +255,19 @@ def _install_dspy() -> None:
 
 
 def _apply(configuration: Configuration | None) -> Configuration:
-    global _current
-    chosen = configuration or Configuration(sinks=(), pipeline=None)
     with _lock:
-        _current = configuration
-        _runtime.replace(chosen.pipeline)
-        at_exit(shutdown)
-    _channels.close(time.monotonic() + _REPLACE_TIMEOUT, keep=chosen.sinks)
-    return chosen
+        leaving = _put_in_force(configuration)
+    _channels.drain(leaving, time.monotonic() + _REPLACE_TIMEOUT)
+    return configuration or Configuration(sinks=(), pipeline=None)
+
+
+def _put_in_force(configuration: Configuration | None) -> list[Channel]:
+    """Replace what is configured; return the channels to drain. Needs the lock."""
+    global _current
+    _current = configuration
+    _runtime.replace(configuration.pipeline if configuration is not None else None)
+    at_exit(shutdown)
+    return _channels.detach(configuration.sinks if configuration is not None else ())
 
 
 def _tell(hook: str, *args: Any) -> None:
@@ -256,7 +276,7 @@ def _tell(hook: str, *args: Any) -> None:
         try:
             implementation(*args)
         except Exception as error:  # noqa: BLE001 - plugins never break the program
-            logger.warning("streamll: a %s hook raised %s", hook, type(error).__name__)
+            warn(f"a {hook} hook raised {type(error).__name__}")
 
 
 def ensure_configured(sinks: Iterable[Any] | None = None) -> None:
@@ -269,7 +289,7 @@ def ensure_configured(sinks: Iterable[Any] | None = None) -> None:
 
 def routes_for(sinks: Iterable[Any]) -> tuple[Route, ...]:
     """Return routes to sinks that only some executions use; they live until `shutdown`."""
-    return _channels.routes(resolve_sinks(sinks))
+    return _channels.routes(resolve_sinks(sinks), lasting=True)
 
 
 def get_sinks() -> list[Sink | AsyncSink]:

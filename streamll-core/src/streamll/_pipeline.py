@@ -9,7 +9,6 @@ the events of an execution that is not sampled wait for an error.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections import Counter
@@ -22,6 +21,7 @@ import attrs
 
 from streamll import _ids
 from streamll._capture import CaptureOptions
+from streamll._log import warn
 from streamll._sampling import Fate, Held, Sampler
 from streamll._snapshot import Limits, snapshot
 from streamll._spans import CONTEXT, LISTENER, Span
@@ -31,8 +31,6 @@ from streamll.patterns import Patterns
 from streamll.privacy import Scrubber, StreamScrubber
 
 __all__ = ["Pipeline", "Route", "Source"]
-
-logger = logging.getLogger("streamll")
 
 SEVERITIES: Final = {"debug": 0, "info": 1, "warn": 2, "error": 3}
 
@@ -246,6 +244,4 @@ class Pipeline:
         """Count, and log the first of each reason: by type name, never with payload."""
         self.lost[reason] += 1
         if self.lost[reason] == 1:
-            logger.warning(
-                "streamll: %s (%s); further ones are counted", reason, type(error).__name__
-            )
+            warn(f"{reason} ({type(error).__name__}); further ones are counted")

@@ -252,6 +252,16 @@ _registry: Registry | None = None
 _lock = threading.RLock()
 
 
+def _after_fork() -> None:
+    """Let go, in a forked child, of what a thread of the parent held."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def registry() -> Registry:
     """Return the process-wide registry, discovering plugins on first use. Thread-safe."""
     global _registry

@@ -92,16 +92,29 @@ def _construct(factory: Callable[..., Any], options: dict[str, Any]) -> Sink | A
 
 @attrs.define
 class Channels:
-    """The open channels of the process, one per sink. Thread-safe."""
+    """The open channels of the process, one per sink. Thread-safe.
+
+    A channel that is to close is *leaving* until it is done, so that whoever flushes or shuts
+    down meanwhile waits for it as well.
+    """
 
     announce: Callable[..., Any]
     on_change: Callable[..., Any]
     _open: dict[int, tuple[Any, Channel]] = attrs.field(init=False, factory=dict)
+    _lasting: set[int] = attrs.field(init=False, factory=set)
+    _leaving: list[Channel] = attrs.field(init=False, factory=list)
     _lock: threading.RLock = attrs.field(init=False, factory=threading.RLock)
 
-    def routes(self, sinks: Sequence[Sink | AsyncSink]) -> tuple[Route, ...]:
-        """Return a route to each sink, opening channels that are not open."""
+    def routes(
+        self, sinks: Sequence[Sink | AsyncSink], *, lasting: bool = False
+    ) -> tuple[Route, ...]:
+        """Return a route to each sink, opening channels that are not open.
+
+        *lasting* ones stay open until `close`, whatever else is configured.
+        """
         with self._lock:
+            if lasting:
+                self._lasting.update(map(id, sinks))
             return tuple(Route(sink, self._channel(sink), sink.delivery.only) for sink in sinks)
 
     def _channel(self, sink: Sink | AsyncSink) -> Channel:
@@ -111,21 +124,40 @@ class Channels:
             known = self._open[id(sink)] = (sink, channel)
         return known[1]
 
-    def open(self) -> list[Channel]:
-        """Return the open channels."""
-        with self._lock:
-            return [channel for _, channel in self._open.values()]
-
     def flush(self, deadline: float) -> bool:
         """Wait until *deadline* (monotonic seconds) for every channel to be empty."""
-        return all([channel.flush(deadline) for channel in self.open()])  # noqa: C419 - flush every one
-
-    def close(self, deadline: float, keep: Iterable[Any] = ()) -> bool:
-        """Drain and close the channels of all sinks but *keep*, in parallel, until *deadline*."""
-        kept = {id(sink) for sink in keep}
         with self._lock:
-            leaving = [key for key in self._open if key not in kept]
-            channels = [self._open.pop(key)[1] for key in leaving]
+            channels = [*(channel for _, channel in self._open.values()), *self._leaving]
+        return all([channel.flush(deadline) for channel in channels])  # noqa: C419 - flush every one
+
+    def detach(self, keep: Iterable[Any]) -> list[Channel]:
+        """Take out the channels of all sinks but *keep* and the lasting ones, to `drain` them."""
+        with self._lock:
+            return self._detach({id(sink) for sink in keep} | self._lasting)
+
+    def _detach(self, kept: set[int]) -> list[Channel]:
+        going = [self._open.pop(key)[1] for key in tuple(self._open) if key not in kept]
+        self._leaving += going
+        return going
+
+    def drain(self, channels: Sequence[Channel], deadline: float) -> bool:
+        """Close detached *channels*, in parallel, until *deadline*."""
         for channel in channels:
             channel.begin_close(deadline)
-        return all([channel.close(deadline) for channel in channels])  # noqa: C419 - close every one
+        done = all([channel.close(deadline) for channel in channels])  # noqa: C419 - close every one
+        with self._lock:
+            self._leaving = [channel for channel in self._leaving if channel not in channels]
+        return done
+
+    def close(self, deadline: float) -> bool:
+        """Close all channels; wait, as long, for those that somebody else is closing."""
+        with self._lock:
+            others, going = tuple(self._leaving), self._detach(set())
+            self._lasting.clear()
+        done = self.drain(going, deadline)
+        return all([channel.flush(deadline) for channel in others]) and done  # noqa: C419
+
+    def after_fork(self) -> None:
+        """Forget, in a forked child, who held the lock and who was closing."""
+        self._lock = threading.RLock()
+        self._leaving = []

@@ -33,7 +33,7 @@ class Verdict:
     others of its batch got through is then no sign that it is to blame.
     """
 
-    outcome: Outcome
+    outcome: Outcome = attrs.field(validator=attrs.validators.instance_of(Outcome))
     reason: str = ""
 
     @property

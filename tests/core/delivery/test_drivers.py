@@ -653,3 +653,72 @@ def test_row_48_the_wall_clock_does_not_matter(
     submit(channel, make_event(1))
     assert channel.close(soon())
     assert sink.stats.delivered == 1
+
+
+# -- misuse and accidents -----------------------------------------------------------------------
+
+
+LATER = Verdict(Outcome.REJECTED_TRANSIENT)
+
+
+@pytest.mark.parametrize("report", [{"x": LATER}, {99: LATER}, {-1: LATER}, [LATER], LATER])
+def test_a_report_that_names_no_event_is_a_failure(report: Any) -> None:
+    """What cannot be understood is not taken for a delivery."""
+    answers = iter([report, None])
+
+    class Misreporting(Recorder):
+        def write(self, batch: Batch) -> Any:
+            super().write(batch)
+            return next(answers)
+
+    sink = Misreporting(retry_delay=0.001)
+    channel = open_channel(sink)
+    submit(channel, make_event(1))
+    assert channel.close(soon())
+    assert sink.stats.delivered == 1
+    assert next(answers, "both were asked for") == "both were asked for"
+
+
+@BOTH
+def test_a_sink_is_used_by_one_channel_at_a_time(kind: type[Recorder]) -> None:
+    """Configured again while a write hangs, it is opened anew only after it was closed."""
+    gate, log = Gate(), []
+    inner = iter([gate])
+
+    def write(batch: Batch) -> None:
+        log.append("write")
+        next(inner, lambda batch: None)(batch)
+        log.append("written")
+
+    sink = kind(write)
+    first = open_channel(sink)
+    submit(first, make_event(1))
+    gate.entered.wait()
+    assert not first.close(0)
+    second = open_channel(sink)
+    submit(second, make_event(2))
+    assert not second.flush(time.monotonic() + 0.05)
+    gate.opened.set()
+    assert second.close(soon())
+    assert log == ["write", "written"] * 2
+
+
+def test_async_sinks_outlive_their_loop() -> None:
+    """A sink's own task that takes the loop down costs what it was writing an answer, no more."""
+
+    class Dying(AsyncRecorder):
+        async def write(self, batch: Batch) -> None:
+            if not self.got:
+                asyncio.get_running_loop().stop()
+            await super().write(batch)
+
+    sink = Dying(retry_delay=0.001)
+    channel = open_channel(sink)
+    submit(channel, make_event(1), make_event(2))
+    assert channel.flush(soon())
+    neighbour = AsyncRecorder()
+    other = open_channel(neighbour)
+    submit(other, make_event(3))
+    assert other.close(soon())
+    assert channel.close(soon())
+    assert len(neighbour.got) == 1

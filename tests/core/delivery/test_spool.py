@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -404,3 +405,42 @@ def test_a_forked_child_leaves_the_parents_rows_alone(path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", program, str(path), tests], check=True, timeout=PATIENCE * 3
     )
+
+
+def test_files_of_others_beside_the_spool_are_left_alone(tmp_path: Path) -> None:
+    """Whatever they are called: databases, texts, another sink's spool that nobody has open."""
+    foreign = tmp_path / "events.1234-0"
+    with contextlib.closing(sqlite3.connect(foreign)) as db, db:
+        db.execute("CREATE TABLE mine (x)")
+    text = tmp_path / "events.2024-01-01"
+    text.write_text("hello")
+    other = Spool(str(tmp_path / "events.eu-west"), 10**6)
+    other.open()
+    other.append(items(1, 2))
+    other.close()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    spool = Spool(str(tmp_path / "events"), 10**6)
+    assert spool.open() == {}
+    spool.close()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_database_of_the_program_is_refused_and_not_touched(tmp_path: Path) -> None:
+    """A path by mistake costs the spool, not the database."""
+    path = tmp_path / "app.db"
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE mine (x)")
+    before = path.read_bytes()
+    with pytest.raises(sqlite3.OperationalError, match="not a spool"):
+        Spool(str(path), 10**6).open()
+    assert path.read_bytes() == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes are those of POSIX")
+def test_a_spool_is_for_its_owner_only(tmp_path: Path) -> None:
+    """It holds what the program said."""
+    spool = Spool(str(tmp_path / "events"), 10**6)
+    spool.open()
+    spool.append(items(1, 2))
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
+    spool.close()

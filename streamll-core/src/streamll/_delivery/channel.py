@@ -185,6 +185,12 @@ class Channel:
             permanent = failure.outcome is Outcome.REJECTED_PERMANENT
             self._setback(write, now, failure.error, permanent=permanent)
 
+    def abandon(self, now: float) -> None:
+        """Report that nobody will report on the open write any more, if there is one."""
+        write = self._holdings.in_flight
+        if write is not None:
+            self.failed(write, Failure(Outcome.UNKNOWN, "abandoned"), now)
+
     def _setback(self, write: Write, now: float, error: str, *, permanent: bool = False) -> None:
         self._last_error = error
         self._pace.setback(write.generation, now, permanent=permanent)

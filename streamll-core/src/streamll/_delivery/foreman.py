@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,15 +11,14 @@ from streamll._delivery.journal import Journal
 from streamll._delivery.keeper import Keeper
 from streamll._delivery.outcome import Failure
 from streamll._delivery.waiters import Waiters
+from streamll._log import warn
 
 if TYPE_CHECKING:
     from streamll._delivery.breaker import Change
     from streamll._delivery.channel import Announce
     from streamll.sink import AsyncSink, Sink, SinkStats
 
-__all__ = ["LOCK_PATIENCE", "Foreman", "OnChange", "log"]
-
-logger = logging.getLogger("streamll")
+__all__ = ["LOCK_PATIENCE", "Foreman", "OnChange"]
 
 #: Called as (sink, old state, new state), from the worker.
 OnChange = Callable[[Any, str, str], object]
@@ -130,6 +128,12 @@ class Foreman(Intake):
             spent = self._channel.disk.take_spent()
         self._keeper.delete(spent)
 
+    def _abandon(self) -> None:
+        """Settle, as unknown, what was being written by a task that is no more."""
+        with self._turn():
+            self._channel.abandon(self._clock())
+        self._opened = False
+
     def _news(self) -> tuple[list[Change], SinkStats]:
         """Return what to report; who waits for what is settled is told at once."""
         nothing_before = self._channel.nothing_before(self._clock())
@@ -141,16 +145,16 @@ class Foreman(Intake):
         for change in changes:
             self._tell(change)
         for line in self._journal.lines(changes, stats, self._clock()):
-            log(line)
+            warn(line)
         for line in self._keeper.take_lines():
-            log(f"{self._name}: {line}")
+            warn(f"{self._name}: {line}")
 
     def _tell(self, change: Change) -> None:
         if self._on_change is not None:
             try:
                 self._on_change(self._sink, change.old.value, change.new.value)
             except Exception as error:  # noqa: BLE001 - an observer never stops delivery
-                log(f"{self._name}: an observer of circuit changes raised {type(error).__name__}")
+                warn(f"{self._name}: an observer of circuit changes raised {type(error).__name__}")
 
     def _finish(self) -> None:
         """Let everyone know that the sink is released."""
@@ -173,11 +177,3 @@ class Foreman(Intake):
             for item, row in zip(items, rows, strict=False):
                 item.row = row
         self._channel.expire_all("shutdown_timeout")
-
-
-def log(line: str) -> None:
-    """Log a warning; a broken handler never stops delivery."""
-    try:
-        logger.warning("streamll: %s", line)
-    except Exception:  # noqa: BLE001
-        return

@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.actions import Done, Wait, Write
 from streamll._delivery.driver import Driver
-from streamll._delivery.foreman import log
-from streamll._delivery.outcome import Failure, failure_of
+from streamll._delivery.outcome import Failure, checked, failure_of
 from streamll._delivery.reentry import entering
 from streamll._delivery.starter import Starter
+from streamll._delivery.turn import turn_of
+from streamll._log import warn
 
 if TYPE_CHECKING:
     from streamll.sink import AsyncSink
 
 __all__ = ["LoopWorker"]
 
+#: Seconds between two looks of a channel that waits for its sink.
+_TURN_STEP: Final = 0.01
 #: Seconds to pause after a fault of our own, so that it cannot spin.
 _FAULT_PAUSE: Final = 1.0
 
@@ -38,7 +41,7 @@ class _Loop:
         self._starter = Starter("streamll-loop", self._run, lambda: bool(self._jobs))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._users: set[object] = set()
+        self._users: set[LoopWorker] = set()
 
     @property
     def is_detained(self) -> bool:
@@ -64,7 +67,7 @@ class _Loop:
         if not self._users:
             self._starter.join(seconds)
 
-    def start(self, user: object, run: Coroutine[Any, Any, None]) -> None:
+    def start(self, user: LoopWorker, run: Coroutine[Any, Any, None]) -> None:
         """Run *run* as a task of the loop, which lasts as long as any."""
         self._users.add(user)
         task = asyncio.get_running_loop().create_task(run)
@@ -72,7 +75,20 @@ class _Loop:
         task.add_done_callback(self._tasks.discard)
 
     def _run(self) -> None:
-        asyncio.run(self._serve())
+        try:
+            asyncio.run(self._serve())
+        except BaseException as fault:  # noqa: BLE001 - e.g. SystemExit in a sink's own task
+            warn(f"the loop of the async sinks ended: {type(fault).__name__}; starting another")
+        finally:
+            self._revive()
+
+    def _revive(self) -> None:
+        """Have the users of a loop that did not end by itself start again on another."""
+        self._loop = None
+        self._tasks.clear()
+        users, self._users = tuple(self._users), set()
+        for user in users:
+            user.restart()
 
     async def _serve(self) -> None:
         """Run jobs and tasks until no task is left."""
@@ -84,7 +100,7 @@ class _Loop:
             self._work()
         self._loop = None
 
-    def leave(self, user: object) -> None:
+    def leave(self, user: LoopWorker) -> None:
         """Learn that *user* is about to end; the loop ends with the last one."""
         self._users.discard(user)
 
@@ -130,6 +146,14 @@ class LoopWorker(Driver):
     def _detains_worker(self) -> bool:
         return _shared.is_detained
 
+    def restart(self) -> None:
+        """Learn that the loop is gone, and with it our task: what it wrote is unknown."""
+        if self._finished:
+            return
+        self._abandon()
+        self._bell = self._task = None
+        _shared.call(lambda: _shared.start(self, self._run()))
+
     def _part(self, seconds: float) -> None:
         task = self._task
         if self._finished:
@@ -142,6 +166,15 @@ class LoopWorker(Driver):
         super()._finish()
 
     async def _run(self) -> None:
+        turn = turn_of(self._sink)
+        while not turn.acquire(False):  # noqa: ASYNC110 - its holder may be a thread
+            await asyncio.sleep(_TURN_STEP)
+        try:
+            await self._work()
+        finally:
+            turn.release()
+
+    async def _work(self) -> None:
         self._bell = asyncio.Event()
         self._task = asyncio.current_task()
         self._prepare()
@@ -149,7 +182,7 @@ class LoopWorker(Driver):
             try:
                 await self._step()
             except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
-                log(f"{self._name}: fault in delivery: {type(fault).__name__}")
+                warn(f"{self._name}: fault in delivery: {type(fault).__name__}")
                 await asyncio.sleep(_FAULT_PAUSE)
 
     async def _step(self) -> None:
@@ -180,7 +213,7 @@ class LoopWorker(Driver):
                     await self._sink.open()
                     self._opened = True
                 report = await self._sink.write(write.batch)
-                return dict(report) if isinstance(report, Mapping) else None
+                return checked(report, len(write.batch))
         except BaseException as error:  # noqa: BLE001 - SystemExit in a sink is the sink's
             return failure_of(error, sent=self._opened)
 
@@ -190,4 +223,4 @@ class LoopWorker(Driver):
                 with entering(self):
                     await self._sink.close()
             except BaseException as error:  # noqa: BLE001
-                log(f"{self._name}: close raised {type(error).__name__}")
+                warn(f"{self._name}: close raised {type(error).__name__}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -9,10 +10,11 @@ import attrs
 from streamll.errors import Outcome, OutcomeUnknown, PermanentError
 from streamll.sink import Verdict
 
-__all__ = ["Failure", "failure_of", "verdict_at"]
+__all__ = ["Failure", "checked", "failure_of", "verdict_at"]
 
 #: What a sink said that is not a verdict: the event may or may not have arrived.
 _MALFORMED = Verdict(Outcome.UNKNOWN)
+_WANTED = "a report is a mapping: position in the batch -> Verdict"
 
 
 @attrs.frozen
@@ -42,6 +44,28 @@ def failure_of(error: BaseException, *, sent: bool) -> Failure:
         return Failure(Outcome.REJECTED_PERMANENT, name, sent)
     unknown = isinstance(error, (OutcomeUnknown, TimeoutError)) or not isinstance(error, Exception)
     return Failure(Outcome.UNKNOWN if unknown and sent else Outcome.REJECTED_TRANSIENT, name, sent)
+
+
+def checked(report: Any, count: int) -> Mapping[int, Any] | None:
+    """Return what a write of *count* events reported, if anything was.
+
+    Raises:
+        TypeError: for verdicts that say of no event which, so that none could be believed.
+    """
+    given = report.values() if isinstance(report, Mapping) else report
+    if isinstance(report, (Mapping, list, tuple)) and any(isinstance(v, Verdict) for v in given):
+        _check_places(report, count)
+    elif isinstance(report, Verdict):
+        raise TypeError(_WANTED)
+    # What else a client's call may return says nothing.
+    return dict(report) if isinstance(report, Mapping) else None
+
+
+def _check_places(report: Any, count: int) -> None:
+    if not isinstance(report, Mapping):
+        raise TypeError(_WANTED)
+    if not all(isinstance(place, int) and 0 <= place < count for place in report):
+        raise TypeError(_WANTED)
 
 
 def verdict_at(report: Any, index: int) -> Verdict | None:

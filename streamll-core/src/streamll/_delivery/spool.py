@@ -6,7 +6,9 @@ rows it hits. A file that is no longer a database is moved aside to "<path>.corr
 
 One living process owns a file, by SQLite's own exclusive lock. If *path* is taken, e.g. by
 the parent of a forked process or by another sink, "<path>.<pid>-N" is used instead; what a
-dead process left in such a file is taken over by whoever opens *path* next.
+dead process left in such a file is taken over by whoever opens *path* next. A file is ours if
+its `application_id` says so or it is empty; any other is left alone. Files are for their owner
+only (mode 0600): they hold what the program said.
 
 Uses the file system: only a worker calls this, never `emit`.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 import sqlite3
 import zlib
 from pathlib import Path
@@ -44,6 +47,9 @@ CREATE TABLE IF NOT EXISTS events (
 """
 _INSERT: Final = "INSERT INTO events (crc, weight, at, body) VALUES (?, ?, ?, ?)"
 _SUMMARY: Final = "SELECT id, weight, length(body) FROM events ORDER BY id"
+_MAGIC: Final = b"SQLite format 3\0"
+#: In the header of our files: "sLLs".
+_APPLICATION: Final = 0x734C4C73
 #: Files tried if all are taken; more sinks of one process on one path are a mistake.
 _MAX_FILES: Final = 100
 
@@ -170,16 +176,20 @@ class Spool:
         try:
             return _connect(path)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            code = getattr(error, "sqlite_errorcode", None)  # None: raised by us
+            if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
                 return None
             raise
         except sqlite3.DatabaseError:
+            if _is_foreign(path):
+                raise
             self.moved_aside = True
             return _rescue(_move_aside(path), _connect(path))
 
     def _take_over_orphans(self, db: sqlite3.Connection) -> None:
-        for path in sorted(self._path.parent.glob(f"{self._path.name}.*-*")):
-            if path.name.endswith(("-wal", "-shm", "-journal")) or ".corrupt-" in path.name:
+        ours = re.compile(re.escape(self._path.name) + r"\.[0-9]+-[0-9]+")
+        for path in sorted(self._path.parent.iterdir()):
+            if not ours.fullmatch(path.name) or not _is_spool(path):
                 continue
             orphan = self._try(path)
             if orphan is not None:
@@ -195,8 +205,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
     Not bound to a thread: `close` may have to save events that a hanging worker cannot.
     """
+    if not path.exists():
+        path.touch(mode=0o600)
     db = sqlite3.connect(path, timeout=0, check_same_thread=False)
     try:
+        _claim(db, path)
         db.execute("PRAGMA locking_mode = EXCLUSIVE")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
@@ -209,6 +222,36 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _claim(db: sqlite3.Connection, path: Path) -> None:
+    """Stamp an empty file as ours.
+
+    Raises:
+        sqlite3.OperationalError: when the file is somebody else's database.
+    """
+    if db.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION:
+        return
+    if db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None:
+        raise sqlite3.OperationalError(f"{path.name} is a database, but not a spool")
+    db.execute(f"PRAGMA application_id = {_APPLICATION}")
+
+
+def _is_spool(path: Path) -> bool:
+    """Whether *path* is a SQLite file with our stamp (sqlite.org/fileformat.html, offset 68)."""
+    header = _header(path)
+    return header[:16] == _MAGIC and header[68:72] == _APPLICATION.to_bytes(4, "big")
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether *path* is neither empty, nor ours, nor what damage could have made of ours."""
+    header = _header(path)
+    return bool(header) and header[:16] == _MAGIC and not _is_spool(path)
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100)
 
 
 def _row(item: Item) -> tuple[int, int, float, bytes]:

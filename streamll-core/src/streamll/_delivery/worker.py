@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.actions import Done, Wait, Write
 from streamll._delivery.driver import Driver
-from streamll._delivery.foreman import log
-from streamll._delivery.outcome import Failure, failure_of
+from streamll._delivery.outcome import Failure, checked, failure_of
 from streamll._delivery.reentry import entering
 from streamll._delivery.starter import Starter
+from streamll._delivery.turn import turn_of
 from streamll._delivery.waiters import new_bell, ring
+from streamll._log import warn
 
 if TYPE_CHECKING:
     from streamll.sink import Sink
@@ -50,6 +51,10 @@ class Worker(Driver):
             self._starter.join(seconds)
 
     def _run(self) -> None:
+        with turn_of(self._sink):
+            self._work()
+
+    def _work(self) -> None:
         starter = self._starter
         self._prepare()
         while starter is self._starter:  # else this is a forked child, which has another
@@ -57,7 +62,7 @@ class Worker(Driver):
                 if self._step():
                     break
             except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
-                log(f"{self._name}: fault in delivery: {type(fault).__name__}")
+                warn(f"{self._name}: fault in delivery: {type(fault).__name__}")
                 self._bell.acquire(timeout=_FAULT_PAUSE)
 
     def _step(self) -> bool:
@@ -82,7 +87,7 @@ class Worker(Driver):
             with entering(self, nested=self._nesting()):
                 self._open_sink()
                 report = self._sink.write(write.batch)
-                return dict(report) if isinstance(report, Mapping) else None
+                return checked(report, len(write.batch))
         except BaseException as error:  # noqa: BLE001 - SystemExit in a sink is the sink's
             return failure_of(error, sent=self._opened)
 
@@ -97,4 +102,4 @@ class Worker(Driver):
                 with entering(self):
                     self._sink.close()
             except BaseException as error:  # noqa: BLE001
-                log(f"{self._name}: close raised {type(error).__name__}")
+                warn(f"{self._name}: close raised {type(error).__name__}")
