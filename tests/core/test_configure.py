@@ -393,3 +393,17 @@ def test_emit_does_not_raise_where_logging_does(caplog):
         streamll.emit("x")
     finally:
         logging.getLogger("streamll").removeHandler(handler)
+
+
+def test_what_no_sink_was_given_is_counted():
+    """Vetoes and processors that raise: the configuration says how many, and why."""
+
+    def refuse(event):
+        if event.event_type == "bad":
+            raise ValueError("processor")
+        return None if event.event_type == "vetoed" else event
+
+    configuration = streamll.configure(sinks=[MemorySink()], processors=[refuse])
+    for name in ("good", "bad", "vetoed", "bad"):
+        streamll.emit(name)
+    assert configuration.lost == {"processor_error": 2, "vetoed": 1}

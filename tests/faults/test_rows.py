@@ -20,6 +20,7 @@ from support.invariants import (
     emit_times,
     i1_accounting,
     i2_never_blocks,
+    i4_memory,
     i5_closes_within,
     i6_isolated,
     i8_leaves_nothing,
@@ -183,3 +184,21 @@ def _listening(log):
             return text.split("Listening at: ")[1].split()[0]
         time.sleep(0.02)  # another process: there is nothing to wait on
     raise AssertionError(text)
+
+
+@pytest.mark.parametrize("kind", ["fails", "hangs"])
+def test_a_dead_sink_costs_no_more_memory_than_its_buffer(kind):
+    """A burst of 200,000 events into a sink that takes none: bounded, and each is counted."""
+    limit = 4 * 1024 * 1024
+    options = {"buffer_bytes": limit, "buffer_size": 1_000_000}
+    sink = FlakySink(**options) if kind == "fails" else Hanging(**options)
+    streamll.configure(sinks=[sink])
+    with i4_memory(limit):
+        for n in range(200_000):
+            streamll.emit("burst", n=n, text="x" * 100)
+    i1_accounting(sink.stats)
+    if kind == "hangs":
+        sink.release.set()
+    streamll.shutdown(5)
+    i1_accounting(sink.stats)
+    assert sum(sink.stats.dropped.values()) > 100_000

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -75,6 +75,14 @@ class Configuration:
     pipeline: Pipeline | None = attrs.field(repr=False)
     _before: Configuration | None = attrs.field(default=None, repr=False)
     _is_block: bool = attrs.field(init=False, default=False, repr=False)
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """Events that no sink was given, by reason, so far: "vetoed", "processor_error", ...
+
+        What a sink was given and lost is in its own `stats`.
+        """
+        return dict(self.pipeline.lost) if self.pipeline is not None else {}
 
     def __enter__(self) -> Self:
         self._is_block = True
