@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 import weakref
 
@@ -297,7 +298,16 @@ def test_sinks_that_are_no_list_are_refused_with_what_to_write(sinks):
         streamll.configure(sinks=sinks)
 
 
-def test_configuring_from_many_threads_leaves_a_living_configuration():
+@pytest.fixture
+def often_switching():
+    """Threads take turns between almost any two bytecodes."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_configuring_from_many_threads_leaves_a_living_configuration(often_switching):
     """Whoever was last, its sinks deliver; nobody closes what another one put in force."""
     barrier = threading.Barrier(4)
 

@@ -679,28 +679,51 @@ def test_a_report_that_names_no_event_is_a_failure(report: Any) -> None:
     assert next(answers, "both were asked for") == "both were asked for"
 
 
-@BOTH
-def test_a_sink_is_used_by_one_channel_at_a_time(kind: type[Recorder]) -> None:
+class Held(Recorder):
+    """Stays in its first write until it is let go."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def write(self, batch: Batch) -> Any:
+        super().write(batch)
+        self.entered.set()
+        self.opened.wait()
+
+
+class AsyncHeld(AsyncRecorder):
+    """Its async twin; the loop is free meanwhile."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    async def write(self, batch: Batch) -> Any:
+        await super().write(batch)
+        self.entered.set()
+        while not self.opened.is_set():
+            try:
+                await asyncio.sleep(0.001)
+            except asyncio.CancelledError:  # as a client that cannot stop half-way
+                continue
+
+
+@pytest.mark.parametrize("kind", [Held, AsyncHeld])
+def test_a_sink_is_used_by_one_channel_at_a_time(kind: type[Held]) -> None:
     """Configured again while a write hangs, it is opened anew only after it was closed."""
-    gate, log = Gate(), []
-    inner = iter([gate])
-
-    def write(batch: Batch) -> None:
-        log.append("write")
-        next(inner, lambda batch: None)(batch)
-        log.append("written")
-
-    sink = kind(write)
+    sink = kind()
     first = open_channel(sink)
     submit(first, make_event(1))
-    gate.entered.wait()
+    sink.entered.wait()
     assert not first.close(0)
     second = open_channel(sink)
     submit(second, make_event(2))
     assert not second.flush(time.monotonic() + 0.05)
-    gate.opened.set()
+    assert sink.calls == ["open", "write"]
+    sink.opened.set()
     assert second.close(soon())
-    assert log == ["write", "written"] * 2
+    assert sink.calls == ["open", "write", "close"] * 2
 
 
 def test_async_sinks_outlive_their_loop() -> None:
