@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -355,6 +357,42 @@ def test_keyboard_interrupt_in_mid_stream_reaches_the_caller(retries):
     (cancelled,) = [e for e in events if e.operation == "llm_call" and e.event_type == "cancel"]
     assert cancelled.data["partial"]["reasoning"]
     assert data_of(events, "reset") == []
+
+
+REAL_CTRL_C = """
+import os, signal, sys
+import dspy
+import streamll
+from streamll._spans import CURRENT
+from streamll.testing import MemorySink, ScriptedLM
+
+sink, tokens = MemorySink(), []
+
+def interrupt(event):
+    tokens.append(event.event_type == "token")
+    if sum(tokens) == 10:
+        tokens.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+    return event
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+streamll.configure(sinks=[sink], capture="all", processors=[interrupt])
+lm = ScriptedLM([{"reasoning": "word " * 50, "answer": "42"}], num_retries=3)
+try:
+    with dspy.context(lm=lm):
+        dspy.ChainOfThought("question -> answer")(question="why?")
+except KeyboardInterrupt:
+    assert streamll.flush()
+    cancelled = {e.operation for e in sink.events if e.event_type == "cancel"}
+    print(sorted(cancelled), CURRENT.get())
+"""
+
+
+def test_a_real_ctrl_c_reaches_the_caller():
+    """A signal of the system, in the midst of our own work on a token; no retry, no span left."""
+    command = [sys.executable, "-c", REAL_CTRL_C]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "['llm_call', 'module_forward'] None"
 
 
 def test_forward_runs_on_the_callers_thread():
