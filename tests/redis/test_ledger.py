@@ -130,13 +130,13 @@ def test_an_event_that_was_jumped_over_is_appended_when_it_comes_back():
 def test_a_shrunk_retry_keeps_the_numbers_of_the_rest():
     """Events left out of a smaller retry are still recognised afterwards."""
     ledger = Ledger()
-    assert list(ledger.assign(["a", "b", "c"])) == [1, 2, 3]
-    assert list(ledger.assign(["a"])) == [1]
-    assert list(ledger.assign(["b", "c", "d"])) == [2, 3, 4]
+    assert list(ledger.assign(list(map(made, ["a", "b", "c"])))) == [1, 2, 3]
+    assert list(ledger.assign(list(map(made, ["a"])))) == [1]
+    assert list(ledger.assign(list(map(made, ["b", "c", "d"])))) == [2, 3, 4]
 
 
 def test_what_is_new_does_not_renumber_what_is_repeated():
     """A notice in front of a repeated batch, or another order, changes no number."""
     ledger = Ledger()
-    assert list(ledger.assign(["a", "b"])) == [1, 2]
-    assert list(ledger.assign(["notice", "b", "a"])) == [3, 2, 1]
+    assert list(ledger.assign(list(map(made, ["a", "b"])))) == [1, 2]
+    assert list(ledger.assign(list(map(made, ["notice", "b", "a"])))) == [3, 2, 1]

@@ -57,7 +57,7 @@ def _payload(data: Any, fields: dict[str, Any]) -> Mapping[str, Any]:
     if data is None:
         return fields
     if type(data) is dict:
-        return {**data, **fields}
+        return {**data, **fields} if fields else data
     if isinstance(data, Mapping) and not fields:
         return data
     return {"value": data, **fields}

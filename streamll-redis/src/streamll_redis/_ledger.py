@@ -25,6 +25,8 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamll import Event
+
 __all__ = ["Ledger"]
 
 
@@ -37,14 +39,27 @@ class Ledger:
 
     _next: int = 1
     _pending: dict[str, int] = attrs.field(factory=dict, repr=False)
+    #: The last write, while nothing else is pending: most are confirmed before anyone looks.
+    _latest: tuple[int, Sequence[Event]] = attrs.field(default=(1, ()), repr=False)
 
-    def assign(self, event_ids: Sequence[str]) -> Sequence[int]:
+    def assign(self, events: Sequence[Event]) -> Sequence[int]:
         """Return the numbers of one write; it must be sent in their order."""
-        numbers = self._known(event_ids) if self._pending else self._fresh(len(event_ids))
-        self._pending = self._above(max(numbers)) | dict(zip(event_ids, numbers, strict=True))
-        return numbers
+        self._remember_latest()
+        if not self._pending:
+            numbers = self._fresh(len(events))
+            self._latest = (numbers[0], events)
+            return numbers
+        known = self._known([event.event_id for event in events])
+        self._pending = self._above(max(known))
+        self._pending.update(zip([event.event_id for event in events], known, strict=True))
+        return known
 
-    def _fresh(self, count: int) -> Sequence[int]:
+    def _remember_latest(self) -> None:
+        first, events = self._latest
+        self._latest = (1, ())
+        self._pending.update((event.event_id, first + at) for at, event in enumerate(events))
+
+    def _fresh(self, count: int) -> range:
         first = self._next
         self._next += count
         return range(first, self._next)
@@ -55,9 +70,12 @@ class Ledger:
 
     def confirm(self, number: int) -> None:
         """Forget the events up to *number*: the server has answered for them."""
-        self._pending = self._above(number)
+        if number >= self._next - 1:  # the usual case: all that was given out
+            self._latest = (1, ())
+            self._pending.clear()
+        else:
+            self._remember_latest()
+            self._pending = self._above(number)
 
     def _above(self, number: int) -> dict[str, int]:
-        if number >= self._next - 1:  # the usual case: all that was given out
-            return {}
         return {event: held for event, held in self._pending.items() if held > number}

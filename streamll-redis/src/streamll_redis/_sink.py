@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from streamll import Report, Sink
@@ -17,7 +18,7 @@ from streamll_redis._writer import Part, parts, trim_arguments
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from redis import Redis, RedisCluster
     from redis.credentials import CredentialProvider
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisSink"]
 
-#: Operation of the events with which a channel announces drops.
+#: Operation of the events with which a channel announces drops, in front of a batch.
 NOTICE: Final = "streamll"
 
 
@@ -66,6 +67,9 @@ class RedisSink(Sink):
         ConfigurationError: for an option or URL that cannot be used.
     """
 
+    #: Larger than usual: a batch costs a few turns at the GIL, whatever its size. One that a
+    #: slow link does not get through within `op_timeout` is confirmed in part.
+    delivery_defaults: ClassVar[Mapping[str, Any]] = {"batch_size": 2048}
     #: See `Sink`: what belongs into code, not into URLs.
     code_only: ClassVar[frozenset[str]] = frozenset({
         "client", "credential_provider", "password", "sentinel_password", "sentinel_username",
@@ -168,21 +172,23 @@ class RedisSink(Sink):
 
 def _parts(stream: Stream, positions: Sequence[int], batch: Batch) -> Iterator[Part]:
     """Number one stream's share of *batch* and cut it into calls."""
-    notices = [at for at in positions if batch.events[at].operation == NOTICE]
-    if notices and stream.aside is not None:
-        yield from _numbered(stream.aside, notices, batch)
-        positions = [at for at in positions if batch.events[at].operation != NOTICE]
+    events = batch.events
+    count = sum(1 for _ in takewhile(lambda at: events[at].operation == NOTICE, positions))
+    if count and stream.aside is not None:
+        yield from _numbered(stream.aside, positions[:count], batch)
+        positions = positions[count:]
     if positions:
         yield from _numbered(stream, positions, batch)
 
 
 def _numbered(stream: Stream, positions: Sequence[int], batch: Batch) -> Iterator[Part]:
-    numbers = stream.ledger.assign([batch.events[at].event_id for at in positions])
-    if not isinstance(numbers, range):  # some are repeated, and go first
-        pairs = sorted(zip(numbers, positions, strict=True))
-        numbers, positions = [number for number, _ in pairs], [at for _, at in pairs]
     events: Sequence[Event] = batch.events
     bodies: Sequence[bytes] = batch.bodies
     if positions != range(len(batch)):
         events, bodies = [events[at] for at in positions], [bodies[at] for at in positions]
+    numbers = stream.ledger.assign(events)
+    if not isinstance(numbers, range):  # some are repeated, and go first
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        numbers, positions = [numbers[at] for at in order], [positions[at] for at in order]
+        events, bodies = [events[at] for at in order], [bodies[at] for at in order]
     return parts(stream, numbers, positions, events, bodies)

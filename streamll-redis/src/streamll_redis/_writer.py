@@ -27,7 +27,7 @@ __all__ = ["Part", "Script", "parts", "plain", "trim_arguments"]
 
 #: Bytes of bodies in one call of the script: what a slow link still gets through in time, and
 #: small enough that the server works on one part while the next is packed.
-PART_BYTES: Final = 64 * 1024
+PART_BYTES: Final = 128 * 1024
 
 #: Seconds the server remembers a producer's last number: longer than any outage after which
 #: the same process still retries.

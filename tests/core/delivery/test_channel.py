@@ -127,9 +127,9 @@ def test_what_failed_goes_first_again_in_order() -> None:
     assert channel.next(0.0) == Wait(0.75, Wake.NEVER)
     again = write(channel, 0.75)
     assert again.batch.attempt == 2
-    assert sequences(again) == [1]
+    assert sequences(again) == [1, 2, 3]
     channel.succeeded(again, None, 0.75)
-    assert sequences(write(channel, 0.75)) == [2, 3]
+    assert sequences(write(channel, 0.75)) == [4]
 
 
 def test_unknown_outcomes_bound_the_duplicates() -> None:
@@ -359,14 +359,28 @@ def test_a_poison_event_is_isolated_and_dropped(poison: set[int]) -> None:
 
 
 def test_a_failing_batch_is_halved_down_to_one_event() -> None:
-    """8, 4, 2, 1: the search for the culprit costs a logarithm."""
+    """8, 8, 4, 2, 1: the search for the culprit costs a logarithm, after one more try."""
     channel, sizes = make_pure(batch_size=8, circuit_breaker=False), []
     offer(channel, *numbers(1, 8))
-    for now in range(0, 500, 100):
+    for now in range(0, 600, 100):
         action = write(channel, float(now))
         sizes.append(len(action.batch))
         channel.failed(action, TRANSIENT, float(now))
-    assert sizes == [8, 4, 2, 1, 1]
+    assert sizes == [8, 8, 4, 2, 1, 1]
+
+
+def test_a_sink_that_fails_every_other_time_keeps_its_large_batches() -> None:
+    """Half of all attempts fail, and yet the others carry full batches."""
+    channel, sizes = make_pure(batch_size=8, circuit_breaker=False), []
+    offer(channel, *numbers(1, 64))
+    for now in range(0, 1600, 100):
+        action = write(channel, float(now))
+        sizes.append(len(action.batch))
+        if now % 200:
+            channel.succeeded(action, None, float(now))
+        else:
+            channel.failed(action, TRANSIENT, float(now))
+    assert sizes == [8] * 16
 
 
 def test_a_dead_sink_costs_no_event() -> None:

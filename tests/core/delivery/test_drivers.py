@@ -257,7 +257,8 @@ def test_block_waits_for_room(kind: type[Recorder]) -> None:
     assert sink.stats.dropped == {}
 
 
-def test_block_keeps_room_for_what_a_failure_gives_back() -> None:
+@pytest.mark.parametrize(("buffer_size", "events"), [(4, 100), (1_024, 5_000)])
+def test_block_keeps_room_for_what_a_failure_gives_back(buffer_size: int, events: int) -> None:
     """A batch that failed comes back, and nobody has taken its place meanwhile."""
     fails = itertools.cycle([True, False])
 
@@ -266,13 +267,23 @@ def test_block_keeps_room_for_what_a_failure_gives_back() -> None:
         if next(fails):
             raise TransientError
 
-    options = {"buffer_size": 4, "block_timeout": 60, "retry_delay": 0.001, "max_attempts": 1_000}
-    sink = Recorder(fails_every_other_time, overflow="block", circuit_breaker=False, **options)
+    options = {"block_timeout": 60, "retry_delay": 0.001, "max_attempts": 1_000}
+    sink = Recorder(
+        fails_every_other_time, overflow="block", circuit_breaker=False,
+        buffer_size=buffer_size, **options,
+    )  # fmt: skip
     channel = open_channel(sink)
-    submit(channel, *(make_event(n) for n in range(100)))
+    threads = [
+        threading.Thread(target=submit, args=(channel, *(make_event(n) for n in range(events))))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert channel.close(soon())
     assert sink.stats.dropped == {}
-    assert sink.stats.delivered == 100
+    assert sink.stats.delivered == 2 * events
 
 
 def test_block_gives_up_after_block_timeout() -> None:

@@ -40,12 +40,14 @@ class Write:
         items: the same, as the channel knows it.
         generation: the circuit's, so that a late result changes nothing.
         suspect: whether this is the trial of an event that failed alone.
+        size: encoded bytes.
     """
 
     batch: Batch
     items: list[Item]
     generation: int
     suspect: bool
+    size: int
 
     @classmethod
     def of(cls, items: list[Item], generation: int, *, suspect: bool) -> Write:
@@ -55,7 +57,7 @@ class Write:
             tuple([item.body for item in items]),
             1 + max([item.attempt for item in items]),
         )
-        return cls(batch, items, generation, suspect)
+        return cls(batch, items, generation, suspect, sum([item.size for item in items]))
 
 
 @attrs.frozen(eq=False)

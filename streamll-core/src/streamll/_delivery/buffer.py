@@ -59,14 +59,9 @@ class Buffer:
         """Whether half of either bound is used."""
         return self.count * 2 >= self._size or self.bytes * 2 >= self._max_bytes
 
-    def has_room(self, size: int, away: Sequence[Item] = ()) -> bool:
-        """Whether an event of *size* bytes makes nothing give way, or could never be held.
-
-        *away* are items that may come back.
-        """
-        count = self.count + len(away)
-        used = self.bytes + sum([item.size for item in away])
-        return (count < self._size and used + size <= self._max_bytes) or size > self._max_bytes
+    def has_room(self, size: int, count: int = 1) -> bool:
+        """Whether *count* events of *size* bytes in all would make nothing give way."""
+        return self.count + count <= self._size and self.bytes + size <= self._max_bytes
 
     def __iter__(self) -> Iterator[Item]:
         """Iterate over all items, oldest first, as they would be taken."""
@@ -84,11 +79,10 @@ class Buffer:
     def extend(self, items: Sequence[Item]) -> bool:
         """Add *items* behind all others if all of them fit; return whether they did."""
         size = sum([item.size for item in items])
-        count = self.count + len(items)
-        if count > self._size or self.bytes + size > self._max_bytes or self._coalescer:
+        if self._coalescer is not None or not self.has_room(size, len(items)):
             return False
         self._arrivals.extend(items)
-        self.count = count
+        self.count += len(items)
         self.bytes += size
         self.weight += len(items)
         return True

@@ -94,9 +94,9 @@ class Channel:
         """Take responsibility for *items*, in order, or count why not."""
         self._admission.admit(items)
 
-    def has_room(self, size: int) -> bool:
-        """Whether an event of *size* bytes makes nothing give way, now or after a failure."""
-        return self._holdings.has_room(size)
+    def has_room(self, size: int, count: int) -> bool:
+        """Whether *count* events of *size* bytes in all make nothing give way, now or later."""
+        return self._holdings.has_room(size, count)
 
     def refuse(self, event: Event, reason: str) -> None:
         """Count *event* as dropped without ever holding it."""

@@ -130,7 +130,7 @@ class Driver(Foreman):
             return
         try:
             self._asleep = False
-            self._runnable = True
+            self._works, self._last_step = True, self._clock()
             if not self._rouse():
                 self._could_not_start()
         except BaseException:  # Ctrl-C: the worker may not have heard

@@ -86,7 +86,7 @@ class Foreman(Intake):
                 self._awaits_full = action.wake is Wake.FULL
                 self._asleep = action.wake is Wake.ANY
                 self._set_threshold()
-            self._runnable = not isinstance(action, (Wait, Write))
+            self._works, self._last_step = not isinstance(action, Wait), now
             news = self._news()
         self._report(*news)
         return action
@@ -109,7 +109,7 @@ class Foreman(Intake):
 
     def _woke(self) -> None:
         self._asleep = self._awaits_full = False
-        self._runnable = True
+        self._works = True
         self._pump_at = PUMP_AT
 
     def _nesting(self) -> bool:
@@ -119,7 +119,6 @@ class Foreman(Intake):
 
     def _resolve(self, write: Write, result: Failure | Mapping[int, Any] | None) -> None:
         """Tell the channel what an attempt came to."""
-        self._runnable = True
         with self._turn():
             if isinstance(result, Failure):
                 self._channel.failed(write, result, self._clock())

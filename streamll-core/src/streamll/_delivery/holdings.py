@@ -49,9 +49,12 @@ class Holdings:
     def _written(self) -> list[Item]:
         return self.in_flight.items if self.in_flight is not None else []
 
-    def has_room(self, size: int) -> bool:
-        """Whether an event of *size* bytes finds a place, whatever becomes of the open write."""
-        return self.waiting.buffer.has_room(size, self._written)
+    def has_room(self, size: int, count: int) -> bool:
+        """Whether *count* events of *size* bytes in all find a place beside the open write."""
+        away = self.in_flight
+        if away is not None:
+            size, count = size + away.size, count + len(away.items)
+        return self.waiting.buffer.has_room(size, count)
 
     @property
     def queued_bytes(self) -> int:

@@ -11,21 +11,14 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from contextlib import contextmanager
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from streamll._delivery.channel import Announce, Channel
+from streamll._delivery.inbox import Inbox
 from streamll._delivery.item import Item
-from streamll._delivery.lock import OwnedLock
 from streamll._delivery.reentry import INSIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from streamll.events import Event
-    from streamll.sink import AsyncSink, Sink
 
 __all__ = ["PUMP_AT", "Intake"]
 
@@ -35,46 +28,37 @@ PUMP_AT: Final = 256
 #: Inbox length at which emitters give way to the holder of the lock, who may be waiting for
 #: the GIL: with many busy threads the inbox would else grow for as long as that takes.
 _CROWDED: Final = 8_192
-#: Part of the buffer from which emitters give way to a worker that waits for the GIL.
-_BEHIND: Final = 1 / 8
+#: Events, or an eighth of a smaller buffer, from which emitters give way to a busy worker.
+_BEHIND: Final = 1_024
 #: Seconds to give way: what a thread takes to wake up and take the GIL. It must be let go of
 #: for as long: CPython hands it over by force only if nobody lets go of it for 5 ms, so that a
 #: program that does for microseconds, as `os.urandom` does, can starve all other threads.
 _GIVE_WAY: Final = 100e-6
+#: Seconds after which a write lasts so long that it hardly waits for the GIL.
+_STALLED: Final = 0.05
 #: Seconds between two looks of an emit that waits for room (overflow="block").
 _BLOCK_STEP: Final = 0.002
+#: Free places from which nobody asks for room: what may come between two pumps, twice.
+_ROOM: Final = 2 * PUMP_AT
+#: Bytes an event may have for that.
+_ROOM_EACH: Final = 4_096
 
 
-class Intake(ABC):
+class Intake(Inbox, ABC):
     """Accepts events for one channel.
 
-    Everything that touches the channel holds `_lock`. Waiting for it is safe on the worker;
-    a user's thread must ask `_must_not_wait` first.
+    Waiting for the lock is safe on the worker; a user's thread must ask `_must_not_wait` first.
     """
 
-    def __init__(
-        self, sink: Sink | AsyncSink, *, clock: Callable[[], float], announce: Announce
-    ) -> None:
-        self._sink: Any = sink
-        self._name = type(sink).__name__
-        self._clock = clock
-        self._announce = announce
-        self._settings = sink.delivery
-        self._blocking = self._settings.overflow == "block"
-        self._start_afresh()
-
     def _start_afresh(self) -> None:
-        """Set up everything that belongs to one process."""
-        self._channel = Channel(self._settings, self._name, self._announce)
-        self._inbox: deque[Item] = deque()
-        self._pulled: list[Item] = []  # on their way from the inbox into the channel
-        self._refused: deque[Event] = deque()  # to be counted only
-        self._lock = OwnedLock.new()
+        super()._start_afresh()
+        self._blocking = self._settings.overflow == "block"
+        self._is_roomy = False  # no event has to wait for room
         self._asleep = True  # any event is a reason to wake the worker
         self._awaits_full = False  # a full batch is
         self._pump_at = PUMP_AT
-        self._worker_waits = False  # the worker wants the lock
-        self._runnable = False  # the worker wants the GIL: it neither sleeps nor writes
+        self._works = False  # the worker does not sleep, so it may want the GIL
+        self._last_step = float("-inf")  # when it asked the channel what to do
         self._nested = False  # the next write may carry events from inside another sink
         self._closing = False
 
@@ -94,7 +78,7 @@ class Intake(ABC):
         """Whether *event* was refused, or waited for room and got it."""
         inside = INSIDE.get()
         if inside is None:
-            return self._waits_for_room(event, body)
+            return not self._is_room_for(body) and self._waits_for_room(event, body)
         if inside.refuses(self):
             self._refuse(event)
             return True
@@ -148,33 +132,52 @@ class Intake(ABC):
         return waiting * 2 >= self._settings.buffer_size or buffer.is_half_full
 
     def _is_crowded(self) -> bool:
-        """Whether to give way to a worker, or holder of the lock, that only lacks the GIL.
+        """Whether to give way to a worker, or holder of the lock, that may only lack the GIL.
 
-        Among many busy threads it else gets too few turns to keep up.
+        Beside a busy program it else gets too few turns to keep up. A worker that has made no
+        step for long waits for the sink, not for us.
         """
         backlog = len(self._inbox) + self._channel.waiting.buffer.count
-        is_behind = self._runnable and backlog >= self._settings.buffer_size * _BEHIND
-        return is_behind or len(self._inbox) > _CROWDED
+        if backlog < min(_BEHIND, self._settings.buffer_size // 8):
+            return False
+        is_busy = self._works and self._clock() - self._last_step < _STALLED
+        return is_busy or len(self._inbox) > _CROWDED
+
+    # -- overflow="block" -------------------------------------------------------------------
+
+    def _is_room_for(self, body: bytes) -> bool:
+        """Whether there is room for sure; as of the last pump, which was not long ago."""
+        return self._is_roomy and len(self._inbox) < PUMP_AT and len(body) <= _ROOM_EACH
+
+    def _pump(self) -> None:
+        super()._pump()
+        if self._blocking:
+            self._is_roomy = self._channel.has_room(_ROOM * _ROOM_EACH, _ROOM)
 
     def _waits_for_room(self, event: Event, body: bytes) -> bool:
-        """Wait up to `block_timeout`; False if the event has to be handed over as usual."""
+        """Wait up to `block_timeout`; False if the event has to be handed over as usual.
+
+        Whoever had to wait waits for more than one place, or all would come in one by one.
+        """
         patience = self._clock() + self._settings.block_timeout
-        while not self._try_offer(event, body):
+        places = 1
+        while not self._try_offer(event, body, places):
             if self._closing or self._must_not_wait() or self._clock() >= patience:
                 return False
             time.sleep(_BLOCK_STEP)
+            places = max(1, self._settings.buffer_size // 8)
         if self._asleep:
             self._wake()
         return True
 
-    def _try_offer(self, event: Event, body: bytes) -> bool:
-        """Hand *event* to the channel, unless it is full or busy."""
+    def _try_offer(self, event: Event, body: bytes, places: int) -> bool:
+        """Hand *event* to the channel, unless that has fewer *places*, or is busy."""
         lock, held = self._lock, False
         if lock.is_mine():
             return False
         try:
             held = lock.acquire(False)
-            return held and self._offer_if_room(event, body)
+            return held and self._offer_if_room(event, body, places)
         except BaseException:
             self._mend()
             raise
@@ -182,71 +185,19 @@ class Intake(ABC):
             if held or lock.is_mine():
                 lock.release()
 
-    def _offer_if_room(self, event: Event, body: bytes) -> bool:
+    def _offer_if_room(self, event: Event, body: bytes, places: int) -> bool:
         self._pump()
-        room = self._channel.has_room(len(body))
+        size = len(body)
+        room = self._channel.has_room(size, places) or size > self._settings.buffer_bytes
         if room:
             self._channel.offer(event, body, self._clock())
         return room
 
-    def _mend(self) -> None:
-        """Balance the ledger after e.g. Ctrl-C between two counts, if the counting was ours."""
-        if self._lock.is_mine():
-            pulled = self._pulled
-            if pulled and not pulled[0].order:  # nobody accepted them yet
-                self._inbox.extendleft(reversed(pulled))
-            pulled.clear()
-            self._channel.recount()
+    # -- what differs -----------------------------------------------------------------------
 
     def _must_not_wait(self) -> bool:
         """Whether what the caller waits for cannot come while it waits."""
         return self._lock.is_mine() or self._detains_worker()
-
-    def _pump(self) -> None:
-        """Move what the inbox holds now into the channel. Needs the lock."""
-        inbox, pulled = self._inbox, self._pulled
-        while self._refused:
-            self._channel.refuse(self._refused.popleft(), "reentrant")
-        if inbox:
-            # In C: one step for a signal handler, and several times as fast as a loop.
-            pulled.extend(islice(iter(inbox.popleft, None), len(inbox)))
-            self._channel.admit(pulled)
-            pulled.clear()
-
-    @contextmanager
-    def _locked(self, patience: float = -1.0) -> Iterator[bool]:
-        """Hold the lock, inbox pumped; yields False if it did not come free in *patience* s.
-
-        Also False, at once, where it never could: in code that interrupted the holder. What
-        ends the block by exception, e.g. Ctrl-C between two counts, leaves the ledger balanced.
-        """
-        lock, held = self._lock, False
-        if lock.is_mine():
-            yield False
-            return
-        try:
-            held = lock.acquire(timeout=patience)
-            if held:
-                self._pump()
-            yield held
-        except BaseException:
-            self._mend()
-            raise
-        finally:
-            if held or lock.is_mine():
-                lock.release()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Hold the lock as the worker, inbox pumped.
-
-        Emitting threads stand back: they hold the GIL when the lock comes free, so a worker
-        that merely waited for it would starve while they pump.
-        """
-        self._worker_waits = True
-        with self._locked():
-            self._worker_waits = False
-            yield
 
     @abstractmethod
     def _wake(self) -> None:

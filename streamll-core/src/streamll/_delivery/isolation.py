@@ -2,8 +2,10 @@
 
 Rules:
 
-1. A batch of several events that fails by exception halves the next one; a success doubles
-   it again. A batch of one that still fails has a culprit, or the sink is at fault.
+1. A batch of several events that fails by exception is tried again as it was; each further
+   failure in a row halves the next one, and a success doubles it again. So a sink that fails
+   now and then keeps its large batches. A batch of one that still fails has a culprit, or the
+   sink is at fault.
 2. An event that failed `max_attempts` times, now alone, becomes a suspect: it steps aside if
    others wait. After each success of others every suspect is tried again, alone; while others
    fail, suspects and others take turns. Where the outcome is unknown, so that the event may
@@ -54,6 +56,7 @@ class Isolation:
     _wins: int = 0
     _losses: int = 0
     _trials: int = 0
+    _in_a_row: int = 0
     _suspects: deque[Item] = attrs.field(init=False, factory=deque)
 
     def __attrs_post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Isolation:
     def succeeded(self) -> None:
         """Learn that the sink accepted events."""
         self._wins += 1
+        self._in_a_row = 0
         self._trials = len(self)
         self.limit = 1 if self._suspects else min(self.batch_size, self.limit * 2)
 
@@ -92,7 +96,8 @@ class Isolation:
     def failed(self, items: list[Item], *, others: bool, unknown: bool = False) -> list[Item]:
         """Learn that these were no suspects; return what to put back, oldest first."""
         self._trials = 1
-        self.limit = max(1, len(items) // 2)
+        self._in_a_row += 1
+        self.limit = max(1, len(items) // (1 if self._in_a_row == 1 else 2))
         patience = self.max_attempts * (_SILENCE if unknown else 1)
         guiltless = len(items) > 1 or items[0].attempt < patience
         if guiltless or not others or len(self) >= _MAX_SUSPECTS:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from streamll._snapshot.limits import Limits
-from streamll._snapshot.plain import PlainCopy
+from streamll._snapshot.plain import PlainCopy, flat_copy
 from streamll._snapshot.shown import register_encoder
 from streamll._snapshot.walker import Walker
 
@@ -26,7 +26,8 @@ def json_safe(value: Any, limits: Limits | None = None) -> tuple[Any, dict[str, 
 def snapshot(value: Any, limits: Limits) -> tuple[Any, dict[str, int], tuple[str, ...]]:
     """Return what `json_safe` does, and JSON pointers to the credentials that were removed."""
     try:
-        return PlainCopy(limits).of(value), {}, ()
+        copied = flat_copy(value, limits)
+        return PlainCopy(limits).of(value) if copied is None else copied, {}, ()
     except Exception:  # noqa: BLE001 - whatever it was, the walker isolates it
         walker = Walker(limits)
         return walker.walk(value, "", 0), walker.truncated, tuple(walker.redacted)

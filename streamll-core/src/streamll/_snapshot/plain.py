@@ -1,16 +1,43 @@
-"""The quick copy of a value that is JSON as it stands, which most are; `Walker` does the rest."""
+"""The quick copies of what is JSON as it stands, which most is; `Walker` does the rest."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from streamll._snapshot.limits import Limits
 from streamll._snapshot.secret_names import HARMLESS, is_secret
 from streamll._snapshot.shown import encoder_of
 from streamll._snapshot.walker import INT_RANGE
 
-__all__ = ["NotPlain", "PlainCopy"]
+__all__ = ["NotPlain", "PlainCopy", "flat_copy"]
+
+#: Integers nearer to zero need no closer look.
+_FAR: Final = 2**53
+
+
+def flat_copy(value: Any, limits: Limits) -> dict[str, Any] | None:
+    """Return a copy of a mapping of short texts and numbers; None where that is not enough.
+
+    A token event is one. In one piece, and less than half of the time of `PlainCopy`.
+    """
+    if type(value) is not dict or not len(value) < limits.max_items <= limits.max_nodes:
+        return None
+    copied = value.copy()  # first, at one stroke: another thread may change the original
+    if not HARMLESS.issuperset(copied):
+        return None
+    longest = limits.max_string
+    for item in copied.values():
+        kind = type(item)
+        if kind is str:
+            is_plain = len(item) <= longest and ":" not in item  # no link, no data URI
+        elif kind is int:
+            is_plain = -_FAR < item < _FAR
+        else:
+            is_plain = item is None or kind is bool
+        if not is_plain:
+            return None
+    return copied
 
 
 class NotPlain(Exception):
