@@ -128,6 +128,11 @@ BAD_DELIVERY = [
     (dict(circuit_breaker="off"), "circuit_breaker must be True or False"),
     (dict(batch_age=-1), "batch_age must be a number of at least 0"),
     (dict(deadline=0), "deadline must be a number above 0"),
+    (dict(batch_age=True), "batch_age must be a number of at least 0, not True"),
+    (dict(spool=True), "spool must be the path of a file, such as 'events.spool', not True"),
+    (dict(spool=""), "spool must be the path of a file"),
+    (dict(only=[]), r"only=\[\] would keep no event at all; leave it out to keep all"),
+    (dict(only=7), r"7 is no pattern; write e.g. only=\['token', 'error'\]"),
 ]
 
 

@@ -164,6 +164,31 @@ def test_row_36_the_opt_in_helper_drains_on_sigterm_and_dies_of_it(tmp_path):
     assert code == -signal.SIGTERM
 
 
+def test_row_36_sigterm_in_the_middle_of_a_shutdown_loses_nothing(tmp_path):
+    """The helper joins the shutdown that runs, and a second signal does no harm."""
+    code, lines, stderr = run(
+        """
+        streamll.drain_on_sigterm()
+        streamll.configure(sinks=[File(path, pause=0.01, batch_size=10)])
+        for n in range(200):
+            streamll.emit("event")
+
+        def kill():
+            for _ in range(2):
+                time.sleep(0.03)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=kill).start()
+        streamll.shutdown(10)
+        time.sleep(10)
+        """,
+        tmp_path / "out",
+    )
+    assert len(lines) == 200
+    assert code == -signal.SIGTERM
+    assert not stderr
+
+
 def test_row_35_a_killed_process_loses_at_most_what_it_held(tmp_path):
     """What was delivered before SIGKILL stays delivered, in order, without repeats."""
     path = tmp_path / "out"

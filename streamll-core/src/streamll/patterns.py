@@ -25,7 +25,11 @@ def parse_patterns(only: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """
     if only is None:
         return None
+    if isinstance(only, bytes) or not isinstance(only, Iterable):
+        raise ConfigurationError(f"{only!r} is no pattern; write e.g. only=['token', 'error']")
     globs = [part.strip() for part in only.split(",")] if isinstance(only, str) else list(only)
+    if not globs:
+        raise ConfigurationError("only=[] would keep no event at all; leave it out to keep all")
     for glob in globs:
         if not isinstance(glob, str) or not glob:
             raise ConfigurationError(f"{glob!r} is no pattern; write e.g. only=['token', 'error']")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, get_args
 
@@ -47,8 +48,18 @@ def _positive_int(instance: Any, attribute: attrs.Attribute[Any], value: Any) ->
 
 
 def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    ok = isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    ok = number and math.isfinite(value) and value >= 0
     _check(ok, f"{attribute.name} must be a number of at least 0, not {value!r}")
+
+
+def _path(value: Any) -> str | None:
+    """Return a path as text; None, which means none, stays."""
+    if value is None:
+        return None
+    ok = isinstance(value, (str, os.PathLike)) and os.fspath(value)
+    _check(bool(ok), f"spool must be the path of a file, such as 'events.spool', not {value!r}")
+    return os.fsdecode(value)
 
 
 def _one_of(choices: tuple[str, ...]) -> Any:
@@ -81,7 +92,8 @@ class DeliverySettings:
         batch_age: seconds an event may wait for company; 0 writes as soon as the sink is free.
         retry_delay: seconds before the first retry; doubles with jitter up to 30 s.
         deadline: seconds an event may stay undelivered before it is dropped as "expired";
-            None keeps it as long as the buffer can.
+            None keeps it as long as the buffer can. What is on disk is looked at when it is
+            read back; what another process left there gets a deadline of its own.
         max_attempts: tries after which an event that fails alone, while others get through,
             is dropped as "rejected".
         spool: path of a disk spool for what the buffer cannot hold while the circuit is open.
@@ -105,7 +117,7 @@ class DeliverySettings:
         default=None, validator=attrs.validators.optional(_positive)
     )
     max_attempts: int = attrs.field(default=5, validator=_positive_int)
-    spool: str | None = attrs.field(default=None)
+    spool: str | None = attrs.field(default=None, converter=_path)
     spool_bytes: int = attrs.field(default=256 * MIB, validator=_positive_int)
     only: tuple[str, ...] | None = attrs.field(default=None, converter=parse_patterns)
 
