@@ -36,7 +36,9 @@ class PluginError(ConfigurationError):
 class DeliveryError(StreamllError):
     """Base of what `Sink.write` may raise to say how an attempt ended.
 
-    Any other exception raised by `write` counts as `TransientError`.
+    Any other exception raised by `write` counts as `TransientError`. The message is for the
+    log and for `stats.last_error`, where no other exception's is shown: say what to do, and
+    never quote an event or a credential.
     """
 
 

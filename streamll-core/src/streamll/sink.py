@@ -63,7 +63,8 @@ class SinkStats:
         circuit: "closed", "open" or "half_open".
         retried_unknown: events tried again after an unknown outcome; the upper bound of
             duplicates a reader may see.
-        last_error: type name of the last failure, without its text; None if none.
+        last_error: type name of the last failure, with the message if it was a
+            `DeliveryError`; None if none.
     """
 
     accepted: int = 0

@@ -28,6 +28,15 @@ _PERMANENT_CODES: Final = frozenset({
 #: Error codes that concern one key; other keys of the same server may be fine.
 _KEY_CODES: Final = frozenset({"WRONGTYPE", "NOPERM"})
 
+#: What to do about a refusal.
+_HINTS: Final = {
+    "NOAUTH": "give a username and password",
+    "NOPERM": "the user may not do that: allow GET, SET, XADD and EVALSHA on it",
+    "OOM": "the server is out of memory",
+    "WRONGPASS": "username or password is wrong",
+    "WRONGTYPE": "it holds something else than a stream; choose another stream_key",
+}
+
 #: Codes with which a server refuses scripts, but perhaps not plain commands.
 _SCRIPT_CODES: Final = frozenset({"ERR", "NOPERM"})
 
@@ -83,7 +92,8 @@ class Refusal:
     def as_error(self, where: str, what: str = "the events") -> DeliveryError:
         """Return the exception for *what* was refused as a whole."""
         kind = PermanentError if self.is_permanent else TransientError
-        return kind(f"Redis at {where} refused {what}: {self.code}")
+        hint = _HINTS.get(self.code)
+        return kind(f"Redis at {where} refused {what}: {self.code}{f' ({hint})' if hint else ''}")
 
 
 #: In place of the replies of a server that cannot be reached: nothing has left.

@@ -88,6 +88,11 @@ class Router:
         """Whether all events go to one stream."""
         return self._template.is_constant and self._partitions == 1
 
+    @property
+    def only_key(self) -> str | None:
+        """The one stream's key; None if there may be several."""
+        return self._template.render(_SAMPLE, escape) if self.is_constant else None
+
     def route(self, events: Sequence[Event]) -> tuple[dict[Stream, Sequence[int]], list[int]]:
         """Return the positions of *events* by stream, and those beyond the limit of keys."""
         if self.is_constant:

@@ -153,8 +153,8 @@ class RedisSink(Sink):
         self._servers.drop()
 
     def _raise_failure(self, problems: Problems) -> None:
-        where, many = str(self.settings.address), not self._router.is_constant
-        failure = failure_of(problems, where, self._servers.failure, many_keys=many)
+        where, key = str(self.settings.address), self._router.only_key
+        failure = failure_of(problems, where, self._servers.failure, key=key)
         if failure is not None:
             self._servers.drop()  # perhaps this server is no longer the right one
             raise failure

@@ -25,20 +25,21 @@ def verdicts(problems: Problems) -> dict[int, Verdict]:
 
 
 def failure_of(
-    problems: Problems, where: str, cause: Exception | None, *, many_keys: bool
+    problems: Problems, where: str, cause: Exception | None, *, key: str | None
 ) -> DeliveryError | None:
     """Return the exception for a batch of which nothing was confirmed.
 
-    None when only keys are at fault, of many: then other events may well get through.
+    None when only keys are at fault, of many, so that there is no one *key*: then other events
+    may well get through.
     """
     refusals = _refusals(problems.values())
     if not refusals:
         return of_exchange(cause or TimeoutError(), where)
     if refusals[0] == UNREACHABLE and isinstance(cause, DeliveryError):
         return cause  # names the server, and says why
-    if many_keys and all(refusal.is_about_key for refusal in refusals):
+    if key is None and all(refusal.is_about_key for refusal in refusals):
         return None
-    return refusals[0].as_error(where)
+    return refusals[0].as_error(where, f"events for key {key!r}" if key else "the events")
 
 
 def _refusals(replies: Iterable[Reply]) -> list[Refusal]:

@@ -132,6 +132,16 @@ def test_what_failed_goes_first_again_in_order() -> None:
     assert sequences(write(channel, 0.75)) == [4]
 
 
+def test_what_a_sink_says_is_shown_and_what_others_say_is_not() -> None:
+    """A `DeliveryError` explains itself, on one line, without passwords; others may hold payload."""
+    said = PermanentError("cannot log in\n at redis://me:hunter2@host \x1b[31m")
+    assert failure_of(said, sent=True).error == (
+        "PermanentError: cannot log in at redis://[credentials]@host [31m"
+    )
+    assert failure_of(ValueError("the prompt"), sent=True).error == "ValueError"
+    assert len(failure_of(TransientError("x" * 999), sent=True).error) < 350
+
+
 def test_unknown_outcomes_bound_the_duplicates() -> None:
     """Every event tried again after an unknown outcome is counted in retried_unknown."""
     channel = make_pure(batch_size=3)

@@ -190,13 +190,13 @@ def test_every_event_is_delivered_or_counted_through_a_sink_that_fails_nine_time
 def test_circuit_changes_are_told_and_logged_once(
     kind: type[Recorder], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An observer sees every change; the log has one line per outage, with type names only."""
+    """An observer sees every change; the log has one line per outage, without payload."""
     told: list[tuple[str, str]] = []
     broken = [True]
 
     def script(batch: Batch) -> None:
         if broken[0]:
-            raise PermanentError("SECRET payload")
+            raise PermanentError("ask the operator") from ValueError("SECRET payload")
 
     sink = kind(script, recovery_timeout=0.005)
     channel = open_channel(sink, on_change=lambda sink, old, new: told.append((old, new)))

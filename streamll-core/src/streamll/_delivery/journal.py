@@ -1,6 +1,7 @@
 """What a channel writes to the log: changes of state and a summary, never an event.
 
-Type names and numbers only: no payload, no URL, no exception text. Pure: it returns lines.
+Type names and numbers, and what a sink says in a `DeliveryError`: no payload, no text of
+other exceptions. Pure: it returns lines.
 """
 
 from __future__ import annotations

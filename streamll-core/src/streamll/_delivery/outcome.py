@@ -7,13 +7,17 @@ from typing import Any
 
 import attrs
 
-from streamll.errors import Outcome, OutcomeUnknown, PermanentError
+from streamll.encoding import safe_text
+from streamll.errors import DeliveryError, Outcome, OutcomeUnknown, PermanentError
+from streamll.privacy import mask_urls
 from streamll.sink import Verdict
 
 __all__ = ["Failure", "checked", "failure_of", "verdict_at"]
 
 #: What a sink said that is not a verdict: the event may or may not have arrived.
 _MALFORMED = Verdict(Outcome.UNKNOWN)
+#: Characters of a message that are shown.
+_MESSAGE_CHARS = 300
 _WANTED = "a report is a mapping: position in the batch -> Verdict"
 
 
@@ -23,8 +27,8 @@ class Failure:
 
     Attributes:
         outcome: what became of every event of the batch.
-        error: type name of the exception. Never its text: that may hold payload, and
-            asking for it runs foreign code.
+        error: type name of the exception; of a `DeliveryError` its message too. Never the
+            text of others: that may hold payload, and asking for it runs foreign code.
         sent: False when `open` failed, so that no event can be to blame.
     """
 
@@ -39,11 +43,20 @@ def failure_of(error: BaseException, *, sent: bool) -> Failure:
     A timeout is unknown, and so is anything that is not an `Exception`, e.g. a cancelled
     write: bytes may have left.
     """
-    name = type(error).__name__
+    name = _named(error)
     if isinstance(error, PermanentError):
         return Failure(Outcome.REJECTED_PERMANENT, name, sent)
     unknown = isinstance(error, (OutcomeUnknown, TimeoutError)) or not isinstance(error, Exception)
     return Failure(Outcome.UNKNOWN if unknown and sent else Outcome.REJECTED_TRANSIENT, name, sent)
+
+
+def _named(error: BaseException) -> str:
+    name = type(error).__name__
+    if not isinstance(error, DeliveryError):
+        return name
+    said = mask_urls(safe_text(error, _MESSAGE_CHARS + 1), cut=True)[:_MESSAGE_CHARS]
+    said = " ".join("".join(c if c.isprintable() else " " for c in said).split())
+    return f"{name}: {said}" if said else name
 
 
 def checked(report: Any, count: int) -> Mapping[int, Any] | None:
