@@ -133,7 +133,7 @@ def test_what_failed_goes_first_again_in_order() -> None:
 
 
 def test_what_a_sink_says_is_shown_and_what_others_say_is_not() -> None:
-    """A `DeliveryError` explains itself, on one line, without passwords; others may hold payload."""
+    """A `DeliveryError` explains itself, on one line, without passwords; others hold payload."""
     said = PermanentError("cannot log in\n at redis://me:hunter2@host \x1b[31m")
     assert failure_of(said, sent=True).error == (
         "PermanentError: cannot log in at redis://[credentials]@host [31m"
