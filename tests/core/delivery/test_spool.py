@@ -28,44 +28,18 @@ from core.delivery.doubles import (
     soon,
     submit,
 )
-from streamll._delivery import spool
-from streamll._delivery.item import Item
+from core.delivery.spooling import DOWN, is_all_on_disk, items, outage
+from streamll._delivery import salvage
 from streamll._delivery.spool import Spool
+from streamll._delivery.spoolfile import NotASpool
 from streamll.events import Batch
 
 BOTH = pytest.mark.parametrize("kind", [Recorder, AsyncRecorder])
-#: A sink that is down: the circuit opens at once and stays open for the test.
-DOWN: dict[str, Any] = {"failure_threshold": 1, "recovery_timeout": 3600.0, "buffer_size": 10}
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "spool.db"
-
-
-def items(first: int, last: int, size: int = 0) -> list[Item]:
-    events = [make_event(n, data={"x": "y" * size}) for n in range(first, last + 1)]
-    bodies = [encode(event) for event in events]
-    return [
-        Item(event, body, 1.5, len(body), event.sequence)
-        for event, body in zip(events, bodies, strict=True)
-    ]
-
-
-def refuse(batch: Batch) -> None:
-    raise ConnectionRefusedError
-
-
-def outage(
-    path: Path, kind: type[Recorder] = Recorder, *, events: int = 500, **options: Any
-) -> Any:
-    """Return sink and channel after *events* met a sink that is down."""
-    sink = kind(refuse, spool=str(path), **{**DOWN, **options})
-    channel = open_channel(sink)
-    submit(channel, make_event(0))
-    eventually(lambda: sink.circuit_open)
-    submit(channel, *(make_event(n) for n in range(1, events)))
-    return sink, channel
 
 
 # -- the file -----------------------------------------------------------------------------------
@@ -135,7 +109,10 @@ def test_an_empty_spool_leaves_no_file(path: Path) -> None:
     assert list(path.parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("change", ["crc = crc + 1", "body = 'text'", "body = x'00'"])
+@pytest.mark.parametrize(
+    "change",
+    ["crc = crc + 1", "body = 'text'", "body = x'00'", "body = NULL", "at = 'noon'", "weight = 2"],
+)
 def test_a_damaged_row_costs_itself_only(path: Path, change: str) -> None:
     """A row whose checksum does not fit is missing; its neighbours are read."""
     spool = Spool(str(path), 10**6)
@@ -151,14 +128,18 @@ def test_a_damaged_row_costs_itself_only(path: Path, change: str) -> None:
     spool.close()
 
 
-def test_a_file_that_is_no_database_is_moved_aside(path: Path) -> None:
+@pytest.mark.parametrize("keeps", ["its header", "its log"])
+def test_a_spool_that_is_no_database_any_more_is_moved_aside(path: Path, keeps: str) -> None:
     """A wholly damaged file is kept for inspection, and a new one takes its place."""
-    path.write_bytes(b"no database at all" * 1000)
+    header = b"SQLite format 3\0" + bytes(52) + b"sLL2" if keeps == "its header" else b"zeroes"
+    path.write_bytes(header + b"damage" * 1000)
+    if keeps == "its log":
+        (path.parent / "spool.db-wal").write_bytes(b"\x37\x7f\x06\x82 and so on")
     spool = Spool(str(path), 10**6)
     assert spool.open() == {}
     assert spool.moved_aside
     assert len(spool.append(items(1, 2))) == 2
-    assert (path.parent / "spool.db.corrupt-0").exists()
+    assert (path.parent / "spool.db.corrupt-0").read_bytes().endswith(b"damage")
     spool.close()
 
 
@@ -288,17 +269,18 @@ def test_a_disk_that_fills_up_keeps_what_it_took(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite itself finds no room: the transaction is dropped and announced, the rest arrives."""
-    connect = spool._connect
+    connect = salvage.connect
 
     def small(path: Path) -> sqlite3.Connection:
         db = connect(path)
+        assert db is not None
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count = {pages + 20}")
         return db
 
-    monkeypatch.setattr(spool, "_connect", small)
+    monkeypatch.setattr(salvage, "connect", small)
     sink, channel = outage(path, events=100, recovery_timeout=0.2)
-    eventually(lambda: sink.stats.queued == 100 and not channel._channel.waiting.spillway.staged)
+    eventually(lambda: sink.stats.queued == 100 and is_all_on_disk(channel))
     submit(channel, *(make_event(n, data={"x": "y" * 500}) for n in range(101, 1001)))
     eventually(lambda: sink.stats.dropped)
     sink.script = None
@@ -313,9 +295,10 @@ def test_a_disk_that_fills_up_keeps_what_it_took(
     channel.close(soon())
 
 
-@pytest.mark.parametrize("where", ["missing/spool.db", "."])
+@pytest.mark.parametrize("where", ["missing/spool.db", "file/spool.db"])
 def test_a_spool_that_cannot_be_opened_is_counted(tmp_path: Path, where: str) -> None:
     """A path that cannot be used costs what it should have held: "spool_error"."""
+    (tmp_path / "file").touch()
     sink, channel = outage(tmp_path / where, events=300)
     eventually(lambda: sink.stats.dropped)
     assert not channel.close(soon())
@@ -345,7 +328,7 @@ CRASH = """
     sys.path.insert(0, sys.argv[2])
     from core.delivery.test_spool import *
     sink, channel = outage(Path(sys.argv[1]), events=2000)
-    eventually(lambda: sink.stats.queued == 2000 and not channel._channel.waiting.spillway.staged)
+    eventually(lambda: sink.stats.queued == 2000 and is_all_on_disk(channel))
     print("ready", flush=True)
     time.sleep(600)
 """
@@ -431,7 +414,7 @@ def test_a_database_of_the_program_is_refused_and_not_touched(tmp_path: Path) ->
     with contextlib.closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE mine (x)")
     before = path.read_bytes()
-    with pytest.raises(sqlite3.OperationalError, match="not a spool"):
+    with pytest.raises(NotASpool, match="not a spool"):
         Spool(str(path), 10**6).open()
     assert path.read_bytes() == before
 

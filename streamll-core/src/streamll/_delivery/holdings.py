@@ -51,10 +51,9 @@ class Holdings:
 
     def has_room(self, size: int, count: int) -> bool:
         """Whether *count* events of *size* bytes in all find a place beside the open write."""
-        away = self.in_flight
-        if away is not None:
-            size, count = size + away.size, count + len(away.items)
-        return self.waiting.buffer.has_room(size, count)
+        write = self.in_flight
+        away = (write.size, len(write.items)) if write is not None else (0, 0)
+        return self.waiting.has_room(size, count, away)
 
     @property
     def queued_bytes(self) -> int:
@@ -75,9 +74,18 @@ class Holdings:
         held = (*self.waiting.notices, *self.isolation, *heads, *self._written)
         return not self.waiting.spillway and all(item.order > mark for item in held)
 
-    def unsaved(self) -> list[Item]:
-        """Return, in order, the events that only memory holds."""
-        return [item for item in self if not item.row and not item.is_notice]
+    def unsaved(self) -> list[list[Item]]:
+        """Return, in order, the events that only memory holds.
+
+        What a worker is about to write is a part of its own: the very items it has in hand.
+        """
+        items = [item for item in self if not item.row and not item.is_notice]
+        spilling = self.waiting.spillway.spilling
+        if not spilling:
+            return [items]
+        older = [item for item in items if item.order < spilling[0].order]
+        younger = [item for item in items if item.order > spilling[-1].order]
+        return [older, list(spilling), younger]
 
     def expire(self, before: float) -> list[Item]:
         """Remove and return what waits and was accepted at or before *before* (seconds)."""

@@ -1,7 +1,8 @@
 """What overflows to disk while a sink fails, as far as it can be known without a disk.
 
-In order of age: *loaded* (read back, undelivered), *unread* (on disk), *staged* (to be
-written next). All of them are older than the buffer. A driver does the reading and writing.
+In order of age: *loaded* (read back, or returned by a sink that failed; undelivered), *unread*
+(on disk), *spilling* (handed to the disk, which has not answered), *staged* (to be written
+next). All of them are older than the buffer. A driver does the reading and writing.
 """
 
 from __future__ import annotations
@@ -43,15 +44,17 @@ class Spillway:
 
     Attributes:
         max_events, max_bytes: bounds of what is staged in memory.
-        loaded: read back, waiting for delivery.
+        loaded: waiting for delivery; those without a row are in memory only.
+        spilling: being written; nobody else may decide on them until `written`.
         staged: waiting to be written.
-        bytes: encoded size of the loaded and the staged.
+        bytes: encoded size of what is in memory.
         weight: events all of it stands for, on disk or not.
     """
 
     max_events: int
     max_bytes: int
     loaded: deque[Item] = attrs.field(init=False, factory=deque)
+    spilling: list[Item] = attrs.field(init=False, factory=list)
     staged: deque[Item] = attrs.field(init=False, factory=deque)
     bytes: int = 0
     weight: int = 0
@@ -59,7 +62,7 @@ class Spillway:
     _weights: dict[int, int] = attrs.field(init=False, factory=dict)  # of rows above 1
 
     def __bool__(self) -> bool:
-        return bool(self.loaded or self.staged or self._unread)
+        return bool(self.loaded or self.spilling or self.staged or self._unread)
 
     @property
     def unread(self) -> bool:
@@ -69,7 +72,7 @@ class Spillway:
     def has_room(self, size: int) -> bool:
         """Whether *size* more bytes may be staged."""
         return (
-            len(self.staged) < max(self.max_events, _MIN_STAGE)
+            len(self.spilling) + len(self.staged) < max(self.max_events, _MIN_STAGE)
             and self.bytes + size <= self.max_bytes
         )
 
@@ -80,13 +83,19 @@ class Spillway:
             self._enter(item)
 
     def to_write(self) -> list[Item]:
-        """Return the next items for the disk, oldest first."""
-        return [item for item, _ in zip(self.staged, range(_TRANSACTION), strict=False)]
+        """Hand the next items to the disk, oldest first."""
+        count = min(_TRANSACTION, len(self.staged))
+        self.spilling += [self.staged.popleft() for _ in range(count)]
+        return list(self.spilling)
+
+    def awaits(self, items: Sequence[Item]) -> bool:
+        """Whether *items* are what the disk is to answer for; not if they were given up since."""
+        return bool(self.spilling) and self.spilling[0] is items[0]
 
     def written(self, items: Sequence[Item], rows: Sequence[int]) -> list[Item]:
         """Learn that the first of *items* became *rows*; return those that did not fit."""
+        self.spilling.clear()
         for item in items:
-            self.staged.popleft()
             self._leave(item)
         kept = items[: len(rows)]
         self.adopt({row: item.weight for row, item in zip(rows, kept, strict=True)})
@@ -110,6 +119,10 @@ class Spillway:
         for known in self._unread:
             rows.extend(known[: limit - len(rows)])
         return rows
+
+    def knows(self, rows: Sequence[int]) -> bool:
+        """Whether *rows* are the oldest unread ones; not if they were given up since."""
+        return bool(self._unread) and self._unread[0].start == rows[0]
 
     def read(self, rows: Sequence[int], stored: Mapping[int, Stored], now: float) -> list[int]:
         """Learn what was read of the oldest *rows*; return the weights of damaged rows."""
@@ -146,13 +159,16 @@ class Spillway:
         return taken
 
     def restore(self, items: Sequence[Item]) -> None:
-        """Put back loaded *items*, oldest first."""
+        """Put *items*, older than all in here, in front: oldest first, with or without row."""
         self.loaded.extendleft(reversed(items))
         for item in items:
             self._enter(item)
 
     def expire(self, before: float) -> list[Item]:
-        """Remove and return what is in memory and was accepted at or before *before*."""
+        """Remove and return what is in memory and was accepted at or before *before*.
+
+        Not what is being written: it may be on disk already, where it could not be expired.
+        """
         expired: list[Item] = []
         for queue in (self.loaded, self.staged):
             while queue and queue[0].at <= before:
@@ -166,13 +182,14 @@ class Spillway:
         for item in items:
             self._leave(item)
         unread, self.weight = self.weight, 0
-        for queue in (self.loaded, self.staged, self._unread):
+        for queue in (self.loaded, self.spilling, self.staged, self._unread):
             queue.clear()
         self._weights.clear()
         return items, unread
 
     def __iter__(self) -> Iterator[Item]:
         yield from self.loaded
+        yield from self.spilling
         yield from self.staged
 
     def _enter(self, item: Item) -> None:

@@ -1,6 +1,6 @@
 """All that waits in one channel, in the order in which it goes out.
 
-    announcements of drops -> loaded from disk -> on disk -> staged for disk -> buffer
+    announcements of drops -> loaded from disk -> on disk -> on the way there -> buffer
 
 Only the buffer is bounded by the settings; announcements are few by design, and the spillway
 has bounds of its own.
@@ -38,6 +38,8 @@ class Waiting:
         self.notices: deque[Item] = deque()
         self.spillway = Spillway(size, max_bytes)
         self._spools = settings.spool is not None
+        self._blocks = settings.overflow == "block"
+        self._failing = False  # as far as the last step knew
 
     def __bool__(self) -> bool:
         return bool(self.buffer.count or self.notices or self.spillway)
@@ -60,17 +62,37 @@ class Waiting:
 
     def extend(self, items: Sequence[Item], *, failing: bool) -> bool:
         """Add *items* if nothing has to give way for them; return whether it was so."""
-        return not (self._spools and (failing or self.spillway)) and self.buffer.extend(items)
+        self._failing = failing
+        return not self._overflows and self.buffer.extend(items)
 
     def push(self, items: Sequence[Item], *, failing: bool) -> Sequence[Item]:
-        """Add *items*; return what had to give way. *failing*: overflow may go to disk."""
-        if not (self._spools and (failing or self.spillway)):
+        """Add *items*; return what had to give way. *failing*: overflow may go to disk.
+
+        With "block" it always may: whoever did not wait, because the disk had room, must not
+        lose the event because the sink works again.
+        """
+        self._failing = failing
+        if not (self._overflows or (self._spools and self._blocks)):
             return self.buffer.push(items)
         victims: list[Item] = []
         for item in items:
             self._make_room(item.size)
             victims += self.buffer.push((item,))
         return victims
+
+    @property
+    def _overflows(self) -> bool:
+        """Whether what the buffer cannot hold goes to disk."""
+        return self._spools and (self._failing or bool(self.spillway))
+
+    def has_room(self, size: int, count: int, away: tuple[int, int]) -> bool:
+        """Whether *count* events of *size* bytes in all make nothing give way.
+
+        Not even if what is *away* (bytes, events) comes back; on disk it has a place already.
+        """
+        if self._overflows and self.spillway.has_room(size):
+            return True
+        return self.buffer.has_room(size + away[0], count + away[1])
 
     def _make_room(self, size: int) -> None:
         """Stage the older half of a full buffer, rather than one event for each new one."""
@@ -90,10 +112,23 @@ class Waiting:
         return taken
 
     def restore(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Put *items*, which were taken, back where they were; return what gave way."""
+        """Put *items*, which were taken, back where they were; return what gave way.
+
+        What never was on disk returns in front of what went there meanwhile.
+        """
         self.notices.extendleft(item for item in reversed(items) if item.is_notice)
-        self.spillway.restore([item for item in items if item.row])
-        return self.buffer.restore(i for i in items if not (i.is_notice or i.row))
+        events = [item for item in items if not item.is_notice]
+        self._failing = self._failing or bool(events)
+        if self._must_go_ahead(events):
+            self.spillway.restore(events)
+            return ()
+        return self.buffer.restore(events)
+
+    def _must_go_ahead(self, events: Sequence[Item]) -> bool:
+        """Whether the buffer is no place for *events*: behind others, or too small."""
+        size = sum([item.size for item in events])
+        crowded = bool(self.spillway) or not self.buffer.has_room(size, len(events))
+        return self._spools and (crowded or any(item.row for item in events))
 
     def expire(self, before: float) -> list[Item]:
         """Remove and return what is in memory and was accepted at or before *before*."""
