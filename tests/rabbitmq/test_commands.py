@@ -79,7 +79,7 @@ def test_one_queue_is_described_by_options(run):
     [
         (["nosuch:thing"], "cannot load"),
         (["described:nothing"], "cannot load"),
-        (["described"], "cannot load"),
+        (["described"], "write module:attribute, e.g. described:topology"),
         (["described:something"], "neither a RabbitMQTopology nor a RabbitMQSink"),
         (["described:sink", "--queue", "q"], "either module:attribute or --queue"),
         (["--max-length", "3"], "need its name"),

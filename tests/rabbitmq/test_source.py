@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from datetime import UTC, datetime
 
@@ -183,6 +184,17 @@ async def test_a_stream_queue_is_replayed_from_any_place(broker, exchange):
 
 async def test_a_stream_that_is_read_as_a_queue_is_refused(broker, probe, exchange):
     """It would skip what comes while the connection is lost; the message says what to do."""
+    queue = await probe.bind(exchange, kind="stream")
+    with pytest.raises(PermanentError, match="queue_type='stream'"):
+        async with opened(broker, exchange, queue=queue):
+            pass
+
+
+async def test_a_stream_that_nobody_told_of_is_refused_by_its_first_message(
+    broker, probe, exchange, monkeypatch
+):
+    """Where the broker could not be asked what the queue is."""
+    monkeypatch.setattr("streamll_rabbitmq._declare._IS_STREAM", re.compile("never"))
     queue = await probe.bind(exchange, kind="stream")
     async with opened(broker, exchange, queue=queue) as source:
         await publish(broker, exchange, 1)

@@ -236,7 +236,7 @@ def test_a_cluster_that_is_down_refuses_for_now(start_redis, opened):
 def test_the_only_key_of_the_wrong_type_opens_the_circuit(redis_server, opened):
     """With one fixed key it is a mistake in the configuration, so events wait."""
     redis_server.run("SET", "streamll_events", "not a stream")
-    with pytest.raises(PermanentError, match=r"key 'streamll_events': WRONGTYPE .*choose another"):
+    with pytest.raises(PermanentError, match=r"'streamll_events': WRONGTYPE .*check stream_key"):
         opened(redis_server.url).write(batch_of(make_events(3)))
 
 

@@ -78,6 +78,11 @@ class Access:
         return f"exchange {self.exchange!r}"
 
     @property
+    def rights(self) -> str:
+        """Which rights are needed, for messages."""
+        return "declare=False needs only the right to write"
+
+    @property
     def vhost(self) -> str:
         """The virtual host."""
         return self.addresses[0].vhost

@@ -95,6 +95,8 @@ def _queues(name: str | None, kind: str, options: dict[str, Any]) -> list[Rabbit
 
 def _loaded(source: str) -> RabbitMQTopology | RabbitMQSink:
     module, _, attribute = source.partition(":")
+    if not attribute:
+        raise ConfigurationError(f"write module:attribute, e.g. {source}:topology")
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as `python -m` does, and a console script does not
@@ -115,6 +117,8 @@ def _settings(described: RabbitMQTopology | RabbitMQSink, url: str | None) -> Ra
 
 
 async def _apply(settings: RabbitMQSettings) -> None:
+    # What the client's own tasks end in, when the broker refuses, is told by `channel`.
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     link = Link(settings)
     try:
         await link.channel(asyncio.get_running_loop().time() + settings.op_timeout)

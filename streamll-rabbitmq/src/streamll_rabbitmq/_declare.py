@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from streamll_rabbitmq._client import BrokerConnection
     from streamll_rabbitmq._settings import RabbitMQSettings, ReadSettings
     from streamll_rabbitmq._topology import RabbitMQQueue
+
+#: What a broker says of a stream queue that is declared as a classic one.
+_IS_STREAM: Final = re.compile(r"x-queue-type.*current is (the value )?'stream'")
 
 __all__ = ["bind_queue", "create_queue", "declare_queues", "ensure_queue"]
 
@@ -30,7 +34,8 @@ async def declare_queues(channel: AbstractChannel, settings: RabbitMQSettings) -
             await _declare(channel, queue, settings.exchange)
         except AMQPChannelError as error:
             code, text = reply_of(error)
-            raise PermanentError(f"cannot create queue {queue.name!r} ({code}): {text}") from None
+            what = f"cannot create queue {queue.name!r}, or it differs from the one that is there"
+            raise PermanentError(f"{what}; delete that, or describe it ({code}): {text}") from None
 
 
 async def _declare(channel: AbstractChannel, queue: RabbitMQQueue, exchange: str) -> None:
@@ -44,9 +49,32 @@ async def create_queue(connection: BrokerConnection, settings: ReadSettings) -> 
     if settings.queue is None:
         return True
     arguments = {"x-queue-type": settings.queue_type}
-    return await ensure_queue(
+    is_new = await ensure_queue(
         connection, settings.queue, durable=settings.durable, arguments=arguments
     )
+    if not (is_new or settings.is_stream):
+        await _refuse_stream(connection, settings.queue)
+    return is_new
+
+
+async def _refuse_stream(connection: BrokerConnection, name: str) -> None:
+    """Find out whether a queue that is there is a stream, which would be read as a queue.
+
+    A broker does not tell what a queue is; but it says why it is not another. Whoever may not
+    ask learns of it from the first message.
+
+    Raises:
+        PermanentError: when it is one.
+    """
+    channel = await connection.channel()
+    try:
+        await channel.queue_declare(name, arguments={"x-queue-type": "classic"}, durable=True)
+        await channel.close()
+    except AMQPChannelError as error:
+        if _IS_STREAM.search(reply_of(error)[1]):
+            raise PermanentError(
+                f"queue {name!r} is a stream; say so: queue_type='stream'"
+            ) from None
 
 
 async def bind_queue(channel: AbstractChannel, settings: ReadSettings, *, is_new: bool) -> str:

@@ -22,6 +22,7 @@ from streamll import DeliveryError, OutcomeUnknown, PermanentError, TransientErr
 if TYPE_CHECKING:
     from streamll_rabbitmq._access import Access
     from streamll_rabbitmq._address import Address
+    from streamll_rabbitmq._settings import RabbitMQSettings
 
 __all__ = [
     "describe",
@@ -31,9 +32,13 @@ __all__ = [
     "of_reading",
     "refuses_writes",
     "reply_of",
+    "unroutable",
 ]
 
 _MAX_SIZE: Final = re.compile(r"larger than (?:configured )?max size (\d+)")
+
+#: What a broker says of something that is there and differs.
+_DIFFERENT: Final = re.compile(r"inequivalent arg .* for (exchange|queue) '([^']*)'")
 
 _ACCESS_REFUSED: Final = 403
 _PRECONDITION_FAILED: Final = 406
@@ -96,6 +101,17 @@ def of_publishing(
     return (OutcomeUnknown if sent else TransientError)(f"{where} {what}")
 
 
+def unroutable(settings: RabbitMQSettings) -> str:
+    """Say that no queue takes the events of a sink, and what to do."""
+    bound = f"exchange {settings.exchange!r}"
+    if settings.alternate_exchange:
+        bound += f" or the alternate exchange {settings.alternate_exchange!r}"
+    return (
+        f"RabbitMQ returns events: no queue is bound to {bound} for their keys "
+        f"({settings.routing_key.text}); bind one, or set mandatory=False"
+    )
+
+
 def refuses_writes(reason: BaseException | None) -> bool:
     """Whether the channel was closed because this user may not publish."""
     return reason is not None and reply_of(reason)[0] == _ACCESS_REFUSED
@@ -113,11 +129,13 @@ def _refusal(code: int, text: str, settings: Access) -> str:
         case 530:
             return f"virtual host {settings.vhost!r} does not exist or refuses this user"
         case 403:
-            return f"no right to use {where}; declare=False needs only the right to write"
+            return f"no right to use {where}; {settings.rights}"
         case 404:
             return f"there is no {where}"
         case _:
-            return f"{where} is not what was asked for: {text}"
+            named = _DIFFERENT.search(text)
+            what = f"{named[1]} {named[2]!r}" if named else where
+            return f"{what} is not what was asked for; delete it, or ask for what it is: {text}"
 
 
 def learnt_size(error: BaseException | None) -> int | None:

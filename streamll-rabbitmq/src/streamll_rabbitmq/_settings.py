@@ -154,6 +154,11 @@ class ReadSettings(Access):
         """What is used of the broker, for messages."""
         return f"queue {self.queue!r}" if self.queue else f"a queue on exchange {self.exchange!r}"
 
+    @property
+    def rights(self) -> str:
+        """Which rights are needed, for messages."""
+        return "reading needs the right to read it, and to configure what is not there yet"
+
 
 def _options(kind: type[Access]) -> frozenset[str]:
     return frozenset(field.name for field in attrs.fields(kind)) - {"addresses"}

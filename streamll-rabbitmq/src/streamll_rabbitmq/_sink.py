@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -15,9 +16,11 @@ from streamll_rabbitmq._errors import (
     of_connecting,
     of_publishing,
     refuses_writes,
+    unroutable,
 )
 from streamll_rabbitmq._settings import MIB, RabbitMQSettings
 from streamll_rabbitmq._verdicts import is_failure, is_refused, verdicts
+from streamll_rabbitmq._window import Answer
 from streamll_rabbitmq._writer import publish
 
 if TYPE_CHECKING:
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
     from streamll import Batch, DeliveryError, Report
     from streamll_rabbitmq._client import BrokerConnection
     from streamll_rabbitmq._topology import RabbitMQTopology
-    from streamll_rabbitmq._window import Answer
     from streamll_rabbitmq._writer import ConfirmChannel
 
 __all__ = ["RabbitMQSink"]
+
+_log: Final = logging.getLogger("streamll.rabbitmq")
 
 #: Part of an attempt's time after which nothing more is sent; the rest is for the answers.
 _SENDING: Final = 0.5
@@ -137,6 +141,7 @@ class RabbitMQSink(AsyncSink):
         self._codec = Codec(self.settings)
         self._max_size = max_message_size
         self._inherited: list[Link] = []
+        self._told = False  # that events are unroutable
         self._renew()
 
     def __repr__(self) -> str:
@@ -161,6 +166,8 @@ class RabbitMQSink(AsyncSink):
         deadline = self._deadline()
         channel = await self._reach(deadline)
         answers = await self._publish(channel, batch, deadline)
+        if Answer.RETURNED in answers.values():
+            self._tell_unroutable()
         if is_refused(answers):
             await self._link.close()
         self._max_size = learnt_size(channel.close_reason) or self._max_size
@@ -193,6 +200,12 @@ class RabbitMQSink(AsyncSink):
             answer_by=deadline,
         )
         return dict(zip(fitting, answers, strict=False))
+
+    def _tell_unroutable(self) -> None:
+        """Log, once, what to do about events that no queue takes."""
+        if not self._told:
+            self._told = True
+            _log.warning("%s", unroutable(self.settings))
 
     def _failure(
         self, channel: ConfirmChannel, answers: Mapping[int, Answer | None]

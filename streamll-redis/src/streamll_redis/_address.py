@@ -63,7 +63,10 @@ class Node:
         try:
             return cls(unquote(parts.hostname or "localhost"), parts.port or port)
         except ValueError:
-            raise ConfigurationError("the port of the Redis URL must be 0 to 65535") from None
+            raise ConfigurationError(
+                "the port of the Redis URL must be 0 to 65535; "
+                "write %23, %2F, %40 for '#', '/', '@' in a password"
+            ) from None
 
 
 @attrs.frozen(kw_only=True)

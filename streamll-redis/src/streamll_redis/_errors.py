@@ -28,13 +28,20 @@ _PERMANENT_CODES: Final = frozenset({
 #: Error codes that concern one key; other keys of the same server may be fine.
 _KEY_CODES: Final = frozenset({"WRONGTYPE", "NOPERM"})
 
-#: What to do about a refusal.
+#: What to do about a refusal, whatever was asked for.
 _HINTS: Final = {
     "NOAUTH": "give a username and password",
-    "NOPERM": "the user may not do that: allow GET, SET, XADD and EVALSHA on it",
+    "NOPERM": "the rights a user needs are in the README of streamll-redis",
     "OOM": "the server is out of memory",
     "WRONGPASS": "username or password is wrong",
-    "WRONGTYPE": "it holds something else than a stream; choose another stream_key",
+    "WRONGTYPE": "it holds something else than a stream; check stream_key and database",
+}
+#: The same by the type of the exception that connecting ends in.
+_CONNECT_HINTS: Final[dict[type[Exception], str]] = {
+    client.AuthenticationError: "check username and password",
+    client.AuthenticationWrongNumberOfArgsError: "check username and password",
+    client.AuthorizationError: "check username and password",
+    client.ResponseError: "check the database number and the rights of the user",
 }
 
 #: Codes with which a server refuses scripts, but perhaps not plain commands.
@@ -92,8 +99,12 @@ class Refusal:
     def as_error(self, where: str, what: str = "the events") -> DeliveryError:
         """Return the exception for *what* was refused as a whole."""
         kind = PermanentError if self.is_permanent else TransientError
-        hint = _HINTS.get(self.code)
-        return kind(f"Redis at {where} refused {what}: {self.code}{f' ({hint})' if hint else ''}")
+        return kind(f"Redis at {where} refused {what}: {self.explained}")
+
+    @property
+    def explained(self) -> str:
+        """The code, and what to do about it."""
+        return _with_hint(self.code, _HINTS.get(self.code))
 
 
 #: In place of the replies of a server that cannot be reached: nothing has left.
@@ -104,12 +115,17 @@ def of_connecting(error: Exception, where: str) -> DeliveryError:
     """Sort an error of connecting: no event has left, so the outcome is known."""
     permanent = type(error) in _PERMANENT_TYPES or _is_untrusted(error)
     kind = PermanentError if permanent else TransientError
-    return kind(f"cannot connect to Redis at {where}: {describe(error)}")
+    what = _with_hint(describe(error), _CONNECT_HINTS.get(type(error)))
+    return kind(f"cannot connect to Redis at {where}: {what}")
 
 
 def of_exchange(error: Exception, where: str) -> DeliveryError:
     """Sort an error after bytes may have left: whatever it is, the outcome is unknown."""
     return OutcomeUnknown(f"no answer from Redis at {where}: {describe(error)}")
+
+
+def _with_hint(what: str, hint: str | None) -> str:
+    return f"{what} ({hint})" if hint else what
 
 
 def describe(error: BaseException) -> str:

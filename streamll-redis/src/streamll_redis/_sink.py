@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from itertools import takewhile
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from streamll import Report, Sink
 from streamll_redis._address import DEFAULT_URL
 from streamll_redis._append import Problems
+from streamll_redis._errors import Refusal
 from streamll_redis._keys import Router, Stream
 from streamll_redis._servers import Servers
 from streamll_redis._settings import DEFAULT_MAXLEN, RedisSettings
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisSink"]
 
+_log: Final = logging.getLogger("streamll.redis")
+
+#: Keys that cannot be used and are told of, one by one.
+_MOST_TOLD: Final = 10
 #: Operation of the events with which a channel announces drops, in front of a batch.
 NOTICE: Final = "streamll"
 
@@ -146,6 +152,8 @@ class RedisSink(Sink):
         problems = self._servers.append(pieces)
         if problems and len(problems) == len(batch):
             self._raise_failure(problems)
+        if problems:
+            self._tell_refused(pieces, problems)
         return verdicts(problems) | dict.fromkeys(beyond_limit, KEY_LIMIT) or None
 
     def close(self) -> None:
@@ -159,10 +167,21 @@ class RedisSink(Sink):
             self._servers.drop()  # perhaps this server is no longer the right one
             raise failure
 
+    def _tell_refused(self, pieces: Sequence[Part], problems: Problems) -> None:
+        """Log, once for each key, why it cannot be used; its events are counted by reason."""
+        for part in pieces:
+            reply, key = problems.get(part.positions[0]), part.stream.key
+            is_new = key not in self._told and len(self._told) < _MOST_TOLD
+            if is_new and isinstance(reply, Refusal) and reply.is_permanent:
+                self._told.add(key)
+                where = f"Redis at {self.settings.address}"
+                _log.warning("%s refuses key %r: %s", where, key.decode(), reply.explained)
+
     def _renew(self) -> None:
         """Become a new producer: its numbers are nobody else's, not even a forked parent's."""
         settings = self.settings
         self._pid = os.getpid()
+        self._told = set[bytes]()
         trim = trim_arguments(settings.maxlen, approximate=settings.approximate)
         self._servers = Servers(settings, trim)
         self._router = Router(
