@@ -80,9 +80,9 @@ MUTANTS = (
                 "        self._emit_lock.release()",
             ),
             (
-                "        self._lock = OwnedLock.new()",
-                "        self._lock = OwnedLock.new()\n"
-                "        import threading; self._emit_lock = threading.Lock()",
+                "        self._is_roomy = False",
+                "        import threading; self._emit_lock = threading.Lock()\n"
+                "        self._is_roomy = False",
             ),
         ),
         (FAULTS,),
@@ -112,7 +112,7 @@ MUTANTS = (
     ),
     Mutant(
         "queue.Queue",
-        DELIVERY + "intake.py",
+        DELIVERY + "inbox.py",
         (("self._inbox: deque[Item] = deque()", "self._inbox = _Queue()"),),
         (FAULTS,),
         append=_QUEUE,
@@ -121,7 +121,7 @@ MUTANTS = (
         "count-only bound",
         DELIVERY + "buffer.py",
         (
-            (" or self.bytes + size > self._max_bytes", ""),
+            (" and self.bytes + size <= self._max_bytes", ""),
             ("self.count > self._size or self.bytes > self._max_bytes", "self.count > self._size"),
         ),
         ("tests/core/delivery/test_buffer.py",),
@@ -132,7 +132,7 @@ MUTANTS = (
         (
             (
                 "return min(max(0.0, deadline - self._clock()), _thread.TIMEOUT_MAX)",
-                "return 1e6",
+                "return max(0.0, deadline - self._clock()) + 5",
             ),
         ),
         (DRIVERS,),

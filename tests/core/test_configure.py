@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 
 import pytest
@@ -99,7 +100,13 @@ BAD = [
     ),
     (dict(sinks=[], processors=[1]), "a processor must be callable, not int"),
     (dict(sinks=[], include_inputs="no"), "include_inputs must be True or False, not 'no'"),
-    (dict(sinks=[], max_string=0), "max_string must be above 0"),
+    (dict(sinks=[], max_string=0), "max_string must be a whole number above 0"),
+    (dict(sinks=[], max_event_bytes=True), "max_event_bytes must be a whole number above 0"),
+    (dict(sinks=[], token_window_ms=float("nan")), "token_window_ms must be a number of at least"),
+    (dict(sinks=[], tags="beta"), r"tags must be a list of strings, e.g. tags=\['beta'\], not 'b"),
+    (dict(sinks=[], tags=None), "tags must be a list of strings"),
+    (dict(sinks=[], service=5), "service must be a string, not 5"),
+    (dict(sinks=[], processors=5), "processors must be a list of functions, not 5"),
     (dict(sinks=["terminal://?colour=1"]), "unknown option"),
     (
         dict(sinks=["redis://localhost?buffer_size=many"]),
@@ -131,6 +138,9 @@ BAD_DELIVERY = [
     (dict(batch_age=True), "batch_age must be a number of at least 0, not True"),
     (dict(spool=True), "spool must be the path of a file, such as 'events.spool', not True"),
     (dict(spool=""), "spool must be the path of a file"),
+    (dict(spool="/"), "spool must be the path of a file"),
+    (dict(spool="a\0b"), "spool must be the path of a file"),
+    (dict(recovery_timeout=10**400), "recovery_timeout must be a number above 0"),
     (dict(only=[]), r"only=\[\] would keep no event at all; leave it out to keep all"),
     (dict(only=7), r"7 is no pattern; write e.g. only=\['token', 'error'\]"),
 ]
@@ -362,6 +372,73 @@ def test_a_second_wait_waits_for_what_the_first_one_closes(second):
     assert second(timeout=60)
     assert sink.written == 1
     first.join()
+
+
+def test_a_shutdown_by_a_sink_leaves_the_rest_to_the_next_one():
+    """It can only begin to close; whoever shuts down later waits for what is held."""
+    verdicts, emitted = [], threading.Event()
+
+    class Rash(streamll.Sink):
+        def write(self, batch):
+            emitted.wait()
+            if not verdicts:
+                verdicts.append(streamll.shutdown())
+
+    sink = Rash(batch_size=10)
+    streamll.configure(sinks=[sink])
+    for _ in range(500):
+        streamll.emit("x")
+    emitted.set()
+    while not verdicts:
+        time.sleep(0.001)
+    assert verdicts == [False]
+    assert streamll.shutdown(60)
+    assert sink.stats.delivered == 500
+
+
+def test_an_interrupted_shutdown_is_finished_by_the_next_one():
+    """Ctrl-C in `shutdown` leaves no sink unclosed and no event uncounted."""
+    sink = Slow()
+    sink.close = sink.entered.clear
+    streamll.configure(sinks=[sink])
+    streamll.emit("x")
+    sink.entered.wait()
+    main = threading.get_ident()
+    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        streamll.shutdown(60)
+    sink.gate.set()
+    assert streamll.shutdown(60)
+    assert sink.written == 1
+    assert not sink.entered.is_set()
+
+
+def test_a_configure_that_fails_opens_nothing():
+    """A sink that cannot be used leaves no open channel to the sinks before it."""
+
+    class Stubborn(streamll.Sink):
+        def write(self, batch):
+            pass
+
+        @property
+        def delivery(self):
+            raise RuntimeError
+
+    before = MemorySink()
+    with pytest.raises(RuntimeError):
+        streamll.configure(sinks=[before, Stubborn()])
+    assert not before.is_running
+
+
+@pytest.mark.parametrize("timeout", [None, "5", True, float("nan")])
+@pytest.mark.parametrize("call", [streamll.flush, streamll.shutdown, streamll.drain_on_sigterm])
+def test_a_timeout_that_is_no_number_is_refused_before_anything_happens(call, timeout):
+    """What is configured stays as it is."""
+    with streamll.configure(sinks=[MemorySink()]) as configuration:
+        with pytest.raises(streamll.ConfigurationError, match="must be a number of seconds"):
+            call(timeout)
+        assert streamll.get_sinks() == list(configuration.sinks)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

@@ -132,7 +132,7 @@ def test_a_body_reads_back_as_the_same_event():
 
 def test_limits_reject_values_that_make_no_sense():
     """A limit below 1 is a configuration error."""
-    with pytest.raises(ValueError, match="max_string must be above 0"):
+    with pytest.raises(ValueError, match="max_string must be a whole number above 0"):
         Limits(max_string=0)
 
 

@@ -189,6 +189,42 @@ def test_row_36_sigterm_in_the_middle_of_a_shutdown_loses_nothing(tmp_path):
     assert not stderr
 
 
+@pytest.mark.parametrize("busy", ["sink.stats", 'streamll.emit("more")', "streamll.flush(9)"])
+def test_row_36_sigterm_in_the_middle_of_our_accounting_loses_nothing(busy, tmp_path):
+    """The helper lets the frame it interrupted go on, and comes back."""
+    code, lines, _ = run(
+        f"""
+        streamll.drain_on_sigterm()
+        sink = File(path, pause=0.002, batch_size=20)
+        streamll.configure(sinks=[sink])
+        for n in range(1000):
+            streamll.emit("event")
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        while True:
+            {busy}
+        """,
+        tmp_path / "out",
+    )
+    assert sum(" event" in line for line in lines) == 1000
+    assert code == -signal.SIGTERM
+
+
+def test_row_36_where_sigterm_was_ignored_it_still_is(tmp_path):
+    """What is held is delivered, and streamll goes on with the program."""
+    code, lines, _ = run(
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        streamll.drain_on_sigterm()
+        streamll.configure(sinks=[File(path)])
+        os.kill(os.getpid(), signal.SIGTERM)
+        streamll.emit("event")
+        """,
+        tmp_path / "out",
+    )
+    assert len(lines) == 1
+    assert code == 0
+
+
 def test_row_35_a_killed_process_loses_at_most_what_it_held(tmp_path):
     """What was delivered before SIGKILL stays delivered, in order, without repeats."""
     path = tmp_path / "out"

@@ -35,16 +35,10 @@ from streamll.source import Message, Source, Start
 from streamll.templates import Template
 
 if _TYPE_CHECKING:
-    from streamll._config import (
-        Configuration,
-        configure,
-        drain_on_sigterm,
-        flush,
-        get_sinks,
-        plugins,
-        shutdown,
-    )
+    from streamll._config import configure, plugins
     from streamll._instrument import instrument
+    from streamll._lifecycle import Configuration, flush, get_sinks, shutdown
+    from streamll._sigterm import drain_on_sigterm
     from streamll._stream import Stream, stream
     from streamll._tokens import OutputFields, Parser, Piece
     from streamll.consuming import EventConsumer, EventStream, ReadStats, consume
@@ -108,7 +102,7 @@ __all__ = [  # noqa: RUF022 - grouped by use
 #: Resolved when asked for: what these need (delivery, asyncio, XML) takes longer to import than
 #: all the rest, and a library that only emits never asks.
 _LAZY = {
-    "Configuration": "streamll._config",
+    "Configuration": "streamll._lifecycle",
     "EventConsumer": "streamll.consuming",
     "EventStream": "streamll.consuming",
     "OutputFields": "streamll._tokens",
@@ -118,12 +112,12 @@ _LAZY = {
     "Stream": "streamll._stream",
     "configure": "streamll._config",
     "consume": "streamll.consuming",
-    "drain_on_sigterm": "streamll._config",
-    "flush": "streamll._config",
-    "get_sinks": "streamll._config",
+    "drain_on_sigterm": "streamll._sigterm",
+    "flush": "streamll._lifecycle",
+    "get_sinks": "streamll._lifecycle",
     "instrument": "streamll._instrument",
     "plugins": "streamll._config",
-    "shutdown": "streamll._config",
+    "shutdown": "streamll._lifecycle",
     "stream": "streamll._stream",
 }
 

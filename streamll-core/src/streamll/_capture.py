@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 
+from streamll._checks import flag, not_negative, text
 from streamll.errors import ConfigurationError
 from streamll.settings import reject_unknown
 
@@ -38,27 +39,12 @@ def _names(value: str | Iterable[str] | None) -> frozenset[str] | None:
     return frozenset(names)
 
 
-def _text(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and not isinstance(value, str):
-        raise ConfigurationError(f"{attribute.name} must be a string, not {value!r}")
-
-
 def _known_operations(instance: Any, attribute: Any, value: frozenset[str] | None) -> None:
     reject_unknown(value or (), OPERATIONS, "operation")
 
 
-def _flag(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, bool):
-        raise ConfigurationError(f"{attribute.name} must be True or False, not {value!r}")
-
-
 def _known_replay(instance: Any, attribute: Any, value: str) -> None:
     reject_unknown([value], REPLAY, "replay_cached")
-
-
-def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 0:
-        raise ConfigurationError(f"{attribute.name} must be a number of at least 0, not {value!r}")
 
 
 #: Options by number, so that a pickled program finds its own again in the same process.
@@ -86,17 +72,17 @@ class CaptureOptions:
         sinks: returns the routes of these events; None for the configured sinks.
     """
 
-    name: str | None = attrs.field(default=None, validator=_text)
+    name: str | None = attrs.field(default=None, validator=text)
     stream_fields: frozenset[str] | None = attrs.field(default=None, converter=_names)
     operations: frozenset[str] | None = attrs.field(
         default=None, converter=_names, validator=_known_operations
     )
-    include_inputs: bool = attrs.field(default=True, validator=_flag)
-    include_outputs: bool = attrs.field(default=True, validator=_flag)
-    include_prompts: bool = attrs.field(default=False, validator=_flag)
-    include_tokens: bool = attrs.field(default=True, validator=_flag)
+    include_inputs: bool = attrs.field(default=True, validator=flag)
+    include_outputs: bool = attrs.field(default=True, validator=flag)
+    include_prompts: bool = attrs.field(default=False, validator=flag)
+    include_tokens: bool = attrs.field(default=True, validator=flag)
     replay_cached: str = attrs.field(default="whole", validator=_known_replay)
-    token_window_ms: float = attrs.field(default=0, validator=_not_negative)
+    token_window_ms: float = attrs.field(default=0, validator=not_negative)
     sinks: Callable[[], tuple[Any, ...]] | None = None
     number: int = attrs.field(init=False, factory=_numbers.__next__)
 

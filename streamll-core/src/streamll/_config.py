@@ -1,29 +1,26 @@
-"""`configure`, `flush`, `shutdown`: the composition root, where everything is wired."""
+"""`configure`: the composition root, where what the user wrote becomes a pipeline."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import signal
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from types import FrameType, TracebackType
-from typing import Any, Final, Self
+from collections.abc import Iterable
+from typing import Any, Final
 
-import attrs
-
-from streamll import _environment, _runtime
-from streamll._announce import dropped_event, tell_circuit_change
+from streamll import _environment
 from streamll._capture import CaptureOptions
-from streamll._delivery import Channel
-from streamll._exit import at_exit
-from streamll._log import warn
+from streamll._checks import check
+from streamll._lifecycle import (
+    Configuration,
+    lasting_routes,
+    put_in_force,
+    tell,
+    unless_configured,
+)
 from streamll._pipeline import SEVERITIES, Pipeline, Processor, Route, Source
 from streamll._plugins import Plugin, registry
-from streamll._routes import Channels, resolve_sinks
+from streamll._resolve import resolve_sinks
 from streamll._sampling import sampler_for
 from streamll._snapshot import Limits
 from streamll.errors import ConfigurationError
@@ -31,92 +28,9 @@ from streamll.privacy import Scrubber
 from streamll.settings import reject_unknown
 from streamll.sink import AsyncSink, Sink
 
-__all__ = [
-    "Configuration",
-    "configure",
-    "drain_on_sigterm",
-    "flush",
-    "get_sinks",
-    "plugins",
-    "shutdown",
-]
+__all__ = ["configure", "ensure_configured", "plugins", "routes_for"]
 
 _CAPTURE: Final = ("instrumented", "all")
-#: Seconds the sinks that `configure` replaces get to deliver what they hold.
-_REPLACE_TIMEOUT: Final = 5.0
-
-_lock = threading.RLock()
-
-
-def _after_fork() -> None:
-    """Let go, in a forked child, of what a thread of the parent held."""
-    global _lock
-    _lock = threading.RLock()
-    _channels.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-@attrs.define(kw_only=True, eq=False)
-class Configuration:
-    """What is configured; as a context manager it restores what was there before.
-
-    What was there before is forgotten once something else is configured, unless this is the
-    context manager of a block.
-
-    Attributes:
-        sinks: the sinks.
-        pipeline: what `emit` uses; None when streamll is disabled.
-    """
-
-    sinks: tuple[Sink | AsyncSink, ...]
-    pipeline: Pipeline | None = attrs.field(repr=False)
-    _before: Configuration | None = attrs.field(default=None, repr=False)
-    _is_block: bool = attrs.field(init=False, default=False, repr=False)
-
-    @property
-    def lost(self) -> Mapping[str, int]:
-        """Events that no sink was given, by reason, so far: "vetoed", "processor_error", ...
-
-        What a sink was given and lost is in its own `stats`.
-        """
-        return dict(self.pipeline.lost) if self.pipeline is not None else {}
-
-    def __enter__(self) -> Self:
-        self._is_block = True
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        before, self._before = self._before, None
-        with _lock:
-            leaving = _put_in_force(before.reopened() if before is not None else None)
-        _channels.drain(leaving, time.monotonic() + _REPLACE_TIMEOUT)
-
-    def replaced(self) -> Configuration:
-        """Note that something else is configured now; return this."""
-        if not self._is_block:
-            self._before = None
-        return self
-
-    def reopened(self) -> Configuration:
-        """Return this configuration with channels that are open again."""
-        pipeline = self.pipeline
-        if pipeline is not None:
-            pipeline = attrs.evolve(pipeline, routes=_channels.routes(self.sinks))
-        again = Configuration(sinks=self.sinks, pipeline=pipeline, before=self._before)
-        again._is_block = self._is_block
-        return again
-
-
-_current: Configuration | None = None
-_channels = Channels(announce=dropped_event, on_change=tell_circuit_change)
 
 
 def configure(
@@ -184,7 +98,7 @@ def configure(
     reject_unknown(unknown, inspect.signature(configure).parameters, "option of configure()")
     _environment.check(plugin.name for plugin in registry().plugins)
     if _environment.flag("DISABLED"):
-        return _apply(Configuration(sinks=(), pipeline=None, before=_replaced()))
+        return put_in_force((), None)
     source = Source(
         service=service or _environment.text("SERVICE") or _environment.script_name(),
         environment=environment or _environment.text("ENVIRONMENT"),
@@ -213,7 +127,7 @@ def configure(
         observers=tuple(plugins_.hooks("streamll_emit")),
         level=_choice("level", level or _environment.text("LEVEL"), tuple(SEVERITIES)),
         limits=limits,
-        tags=tuple(tags),
+        tags=_tags(tags),
         capture=options,
         capture_all=chosen == "all",
         parsers=plugins_.parsers,
@@ -223,17 +137,9 @@ def configure(
     )
     if pipeline.capture_all:
         _install_dspy()
-    with _lock:  # from opening the channels to replacing the others
-        pipeline.routes = _channels.routes(instances)
-        configuration = Configuration(sinks=instances, pipeline=pipeline, before=_replaced())
-        leaving = _put_in_force(configuration)
-    _channels.drain(leaving, time.monotonic() + _REPLACE_TIMEOUT)
-    _tell("streamll_configured", configuration)
+    configuration = put_in_force(instances, pipeline)
+    tell("streamll_configured", configuration)
     return configuration
-
-
-def _replaced() -> Configuration | None:
-    return _current.replaced() if _current is not None else None
 
 
 def _choice(what: str, value: str | None, choices: tuple[str, ...]) -> str:
@@ -244,7 +150,17 @@ def _choice(what: str, value: str | None, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _callables(processors: Iterable[Processor]) -> tuple[Processor, ...]:
+def _tags(tags: Any) -> tuple[str, ...]:
+    listed = isinstance(tags, Iterable) and not isinstance(tags, (str, bytes))
+    found = tuple(tags) if listed else ()
+    ok = listed and all(isinstance(tag, str) for tag in found)
+    check(ok, f"tags must be a list of strings, e.g. tags=['beta'], not {tags!r}")
+    return found
+
+
+def _callables(processors: Any) -> tuple[Processor, ...]:
+    what = f"processors must be a list of functions, not {processors!r}"
+    check(isinstance(processors, Iterable), what)
     found = tuple(processors)
     for processor in found:
         if not callable(processor):
@@ -262,98 +178,17 @@ def _install_dspy() -> None:
     capture.install()
 
 
-def _apply(configuration: Configuration | None) -> Configuration:
-    with _lock:
-        leaving = _put_in_force(configuration)
-    _channels.drain(leaving, time.monotonic() + _REPLACE_TIMEOUT)
-    return configuration or Configuration(sinks=(), pipeline=None)
-
-
-def _put_in_force(configuration: Configuration | None) -> list[Channel]:
-    """Replace what is configured; return the channels to drain. Needs the lock."""
-    global _current
-    _current = configuration
-    _runtime.replace(configuration.pipeline if configuration is not None else None)
-    at_exit(shutdown)
-    return _channels.detach(configuration.sinks if configuration is not None else ())
-
-
-def _tell(hook: str, *args: Any) -> None:
-    """Call every implementation of *hook*; one that raises is told of and stops nobody."""
-    for implementation in registry().hooks(hook):
-        try:
-            implementation(*args)
-        except Exception as error:  # noqa: BLE001 - plugins never break the program
-            warn(f"a {hook} hook raised {type(error).__name__}")
-
-
-def ensure_configured(sinks: Iterable[Any] | None = None) -> None:
-    """Configure from the environment where nobody called `configure`, if it names sinks."""
-    with _lock:
-        asked = sinks is not None or _environment.text("SINKS") is not None
-        if _current is None and asked:
-            configure(_environment.sinks() if sinks is None else [])
-
-
-def routes_for(sinks: Iterable[Any]) -> tuple[Route, ...]:
-    """Return routes to sinks that only some executions use; they live until `shutdown`."""
-    return _channels.routes(resolve_sinks(sinks), lasting=True)
-
-
-def get_sinks() -> list[Sink | AsyncSink]:
-    """Return the sinks that are configured."""
-    return list(_current.sinks) if _current is not None else []
-
-
 def plugins() -> list[Plugin]:
     """Return every installed plugin: loaded, broken (with its error) or denied."""
     return list(registry().plugins)
 
 
-def flush(timeout: float = 5.0) -> bool:
-    """Wait until every sink has delivered what it holds, at most *timeout* seconds.
-
-    Returns:
-        Whether everything was delivered.
-    """
-    return _channels.flush(time.monotonic() + timeout)
+def ensure_configured(sinks: Iterable[Any] | None = None) -> None:
+    """Configure from the environment where nobody called `configure`, if it names sinks."""
+    if sinks is not None or _environment.text("SINKS") is not None:
+        unless_configured(lambda: configure(_environment.sinks() if sinks is None else []))
 
 
-def drain_on_sigterm(timeout: float = 5.0) -> None:
-    """Deliver what is held when the process gets SIGTERM, then die of it as it would have.
-
-    Opt-in: streamll installs no signal handler by itself. A handler that was there before is
-    called afterwards. Call it from the main thread.
-
-    Raises:
-        ValueError: outside the main thread, as `signal.signal` does.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        shutdown(timeout)
-        signal.signal(number, before)
-        if callable(before):
-            before(number, frame)
-        else:
-            os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, handle)
-
-
-def shutdown(timeout: float = 5.0) -> bool:
-    """Stop emitting, deliver what is held for at most *timeout* seconds, close the sinks.
-
-    All sinks share the time; what remains is counted as "shutdown_timeout". Idempotent; also
-    runs at interpreter exit.
-
-    Returns:
-        Whether everything was delivered.
-    """
-    global _current
-    with _lock:
-        was, _current = _current, None
-        _runtime.replace(None)
-    done = _channels.close(time.monotonic() + timeout)
-    if was is not None:
-        _tell("streamll_shutdown")
-    return done
+def routes_for(sinks: Iterable[Any]) -> tuple[Route, ...]:
+    """Return routes to sinks that only some executions use; they live until `shutdown`."""
+    return lasting_routes(resolve_sinks(sinks))

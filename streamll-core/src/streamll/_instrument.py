@@ -8,7 +8,7 @@ from typing import Any, TypeVar, overload
 
 from streamll._capture import CaptureOptions
 from streamll._config import ensure_configured, routes_for
-from streamll._routes import resolve_sinks
+from streamll._resolve import resolve_sinks
 from streamll.settings import reject_unknown
 
 __all__ = ["instrument"]

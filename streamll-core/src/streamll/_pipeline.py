@@ -21,6 +21,7 @@ import attrs
 
 from streamll import _ids
 from streamll._capture import CaptureOptions
+from streamll._checks import text
 from streamll._log import warn
 from streamll._sampling import Fate, Held, Sampler
 from streamll._snapshot import Limits, snapshot
@@ -67,9 +68,9 @@ class Route:
 class Source:
     """What the producing process says of itself; part of every event."""
 
-    service: str
-    environment: str | None = None
-    release: str | None = None
+    service: str = attrs.field(validator=text)
+    environment: str | None = attrs.field(default=None, validator=text)
+    release: str | None = attrs.field(default=None, validator=text)
 
     def describe(self) -> Mapping[str, Any]:
         """Return the `source` of the events of this process."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, get_args
 
 import attrs
 
+from streamll._checks import check, flag, not_negative, positive, positive_int
 from streamll.errors import ConfigurationError
 from streamll.patterns import parse_patterns
 
@@ -31,35 +31,14 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
             raise ConfigurationError(f"unknown {what} {name!r}; {hint}")
 
 
-def _check(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigurationError(message)
-
-
-def _positive(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    ok = number and math.isfinite(value) and value > 0
-    _check(ok, f"{attribute.name} must be a number above 0, not {value!r}")
-
-
-def _positive_int(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    ok = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    _check(ok, f"{attribute.name} must be a whole number above 0, not {value!r}")
-
-
-def _not_negative(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    ok = number and math.isfinite(value) and value >= 0
-    _check(ok, f"{attribute.name} must be a number of at least 0, not {value!r}")
-
-
 def _path(value: Any) -> str | None:
     """Return a path as text; None, which means none, stays."""
     if value is None:
         return None
-    ok = isinstance(value, (str, os.PathLike)) and os.fspath(value)
-    _check(bool(ok), f"spool must be the path of a file, such as 'events.spool', not {value!r}")
-    return os.fsdecode(value)
+    path = os.fsdecode(value) if isinstance(value, (str, os.PathLike)) else ""
+    ok = path and "\0" not in path and not os.path.isdir(path)
+    check(bool(ok), f"spool must be the path of a file, such as 'events.spool', not {value!r}")
+    return path
 
 
 def _one_of(choices: tuple[str, ...]) -> Any:
@@ -68,10 +47,6 @@ def _one_of(choices: tuple[str, ...]) -> Any:
             reject_unknown([str(value)], choices, attribute.name)
 
     return check
-
-
-def _boolean(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    _check(isinstance(value, bool), f"{attribute.name} must be True or False, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -102,23 +77,23 @@ class DeliverySettings:
             globs; None keeps all. A comma-separated string works too.
     """
 
-    circuit_breaker: bool = attrs.field(default=True, validator=_boolean)
-    failure_threshold: int = attrs.field(default=3, validator=_positive_int)
-    recovery_timeout: float = attrs.field(default=30.0, validator=_positive)
+    circuit_breaker: bool = attrs.field(default=True, validator=flag)
+    failure_threshold: int = attrs.field(default=3, validator=positive_int)
+    recovery_timeout: float = attrs.field(default=30.0, validator=positive)
     when_open: WhenOpen = attrs.field(default="buffer", validator=_one_of(get_args(WhenOpen)))
-    buffer_size: int = attrs.field(default=10_000, validator=_positive_int)
-    buffer_bytes: int = attrs.field(default=32 * MIB, validator=_positive_int)
+    buffer_size: int = attrs.field(default=10_000, validator=positive_int)
+    buffer_bytes: int = attrs.field(default=32 * MIB, validator=positive_int)
     overflow: Overflow = attrs.field(default="drop_oldest", validator=_one_of(get_args(Overflow)))
-    block_timeout: float = attrs.field(default=1.0, validator=_positive)
-    batch_size: int = attrs.field(default=512, validator=_positive_int)
-    batch_age: float = attrs.field(default=0.0, validator=_not_negative)
-    retry_delay: float = attrs.field(default=0.1, validator=_positive)
+    block_timeout: float = attrs.field(default=1.0, validator=positive)
+    batch_size: int = attrs.field(default=512, validator=positive_int)
+    batch_age: float = attrs.field(default=0.0, validator=not_negative)
+    retry_delay: float = attrs.field(default=0.1, validator=positive)
     deadline: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_positive)
+        default=None, validator=attrs.validators.optional(positive)
     )
-    max_attempts: int = attrs.field(default=5, validator=_positive_int)
+    max_attempts: int = attrs.field(default=5, validator=positive_int)
     spool: str | None = attrs.field(default=None, converter=_path)
-    spool_bytes: int = attrs.field(default=256 * MIB, validator=_positive_int)
+    spool_bytes: int = attrs.field(default=256 * MIB, validator=positive_int)
     only: tuple[str, ...] | None = attrs.field(default=None, converter=parse_patterns)
 
     @classmethod

@@ -11,13 +11,14 @@ streamll puts in front of every sink; a sink only makes one attempt.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import attrs
 
 from streamll.errors import Outcome
-from streamll.settings import DeliverySettings
+from streamll.settings import DeliverySettings, reject_unknown
 
 if TYPE_CHECKING:
     from streamll.events import Batch
@@ -91,6 +92,13 @@ class Delivery(Protocol):
         """The accounting, as one consistent snapshot."""
 
 
+def _options_of(kind: type) -> frozenset[str]:
+    """Return the keywords a sink's constructor takes, those of every sink included."""
+    own = inspect.signature(kind).parameters.values()
+    named = {p.name for p in own if p.kind in {p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD}}
+    return DeliverySettings.names() | named
+
+
 class _SinkBase:
     """What sync and async sinks share: options and health."""
 
@@ -100,25 +108,25 @@ class _SinkBase:
     url_parameter: ClassVar[str] = "url"
     #: Options that a URL may not set, only code: credentials, clients, TLS contexts.
     code_only: ClassVar[frozenset[str]] = frozenset()
-    _settings: DeliverySettings | None = None
-    _channel: Delivery | None = None
+    _streamll_settings: DeliverySettings | None = None
+    _streamll_channel: Delivery | None = None
 
     def __init__(self, **options: Any) -> None:
-        self._settings = DeliverySettings.from_options(
-            {**self.delivery_defaults, **options}, f"option of {type(self).__name__}"
-        )
+        kind = type(self)
+        reject_unknown(options, _options_of(kind), f"option of {kind.__name__}")
+        self._streamll_settings = DeliverySettings(**{**self.delivery_defaults, **options})
 
     @property
     def delivery(self) -> DeliverySettings:
         """The delivery options; the defaults where a subclass forgot ``super().__init__()``."""
-        if self._settings is None:
-            self._settings = DeliverySettings.from_options(self.delivery_defaults)
-        return self._settings
+        if self._streamll_settings is None:
+            self._streamll_settings = DeliverySettings.from_options(self.delivery_defaults)
+        return self._streamll_settings
 
     @property
     def is_running(self) -> bool:
         """Whether events are accepted now."""
-        return self._channel is not None and self._channel.is_running
+        return self._streamll_channel is not None and self._streamll_channel.is_running
 
     @property
     def failures(self) -> int:
@@ -133,7 +141,7 @@ class _SinkBase:
     @property
     def stats(self) -> SinkStats:
         """The accounting, as one consistent snapshot."""
-        return SinkStats() if self._channel is None else self._channel.stats
+        return SinkStats() if self._streamll_channel is None else self._streamll_channel.stats
 
 
 class Sink(_SinkBase):

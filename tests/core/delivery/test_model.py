@@ -66,6 +66,7 @@ class ChannelModel(RuleBasedStateMachine):
         """Start a process, with what is on disk."""
         self.channel = Channel(DeliverySettings(**self.options), "Sink", announce, lambda: 0.5)
         self.write: Write | None = None
+        self.spill: Spill | None = None
         self.offered = len(self.disk)
         self.delivered = Counter[str]()
         self.closed = False
@@ -89,19 +90,18 @@ class ChannelModel(RuleBasedStateMachine):
         self.channel.refuse(make_event(self.number), "reentrant")
         self.offered += 1
 
-    @precondition(lambda self: self.write is None)
-    @rule(broken=st.booleans(), damaged=st.booleans())
-    def ask(self, *, broken: bool, damaged: bool) -> None:
-        self.advance(broken=broken, damaged=damaged)
+    @precondition(lambda self: self.write is None and self.spill is None)
+    @rule(damaged=st.booleans())
+    def ask(self, *, damaged: bool) -> None:
+        self.advance(damaged=damaged)
 
-    def advance(self, *, broken: bool = False, damaged: bool = False) -> Any:
+    def advance(self, *, damaged: bool = False) -> Any:
         """Do what the channel wants next, and return what that was."""
         action = self.channel.next(self.now)
         if isinstance(action, Write):
             self.begin_write(action)
         elif isinstance(action, Spill):
-            rows = [] if broken else [self.store(item) for item in action.items]
-            self.channel.disk.written(action, rows, "spool_full")
+            self.spill = action
         elif isinstance(action, Load):
             found = {row: self.disk[row] for row in action.rows}
             if damaged:
@@ -121,6 +121,15 @@ class ChannelModel(RuleBasedStateMachine):
         assert 1 <= len(write.batch) <= self.options["batch_size"]
         assert len(write.batch) == 1 or circuit is State.CLOSED
         self.write = write
+
+    @precondition(lambda self: self.spill is not None)
+    @rule(room=st.integers(0, 12))
+    def end_spill(self, room: int = 12) -> None:
+        """The disk has room for some of what it was given; time went by, or the end came."""
+        spill, self.spill = self.spill, None
+        assert spill is not None
+        rows = [self.store(item) for item in spill.items[:room]]
+        self.channel.disk.written(spill, rows, "spool_full")
 
     @precondition(lambda self: self.write is not None)
     @rule()
@@ -205,6 +214,8 @@ class ChannelModel(RuleBasedStateMachine):
         late, self.write = self.write, None
         if late is not None:
             self.channel.succeeded(late, None, self.now)
+        if self.spill is not None:
+            self.end_spill()
 
     @precondition(lambda self: self.closed)
     @rule(options=OPTIONS)
@@ -252,11 +263,15 @@ class ChannelModel(RuleBasedStateMachine):
             return
         if self.write is not None:
             self.succeed()
+        if self.spill is not None:
+            self.end_spill()
         self.close()
         for _ in range(2000):
             self.now += 100.0
             if isinstance(self.advance(), Done):
                 return
+            if self.spill is not None:
+                self.end_spill()
             if self.write is not None:
                 self.succeed()
             self.everything_holds()

@@ -35,7 +35,7 @@ def make_channel(
         on_change: called as (sink, old, new) from the worker when the circuit changes.
     """
     channel = _kind(sink)(sink, clock=clock, announce=announce, on_change=on_change)
-    sink._channel = channel
+    sink._streamll_channel = channel
     if sink.delivery.spool is not None and Path(sink.delivery.spool).exists():
         channel.start()
     return channel

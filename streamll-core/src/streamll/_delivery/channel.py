@@ -12,7 +12,8 @@ balanced. Nothing raises for what an event or a sink does.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -25,7 +26,7 @@ from streamll._delivery.holdings import Holdings
 from streamll._delivery.isolation import Isolation
 from streamll._delivery.item import Item, weight_of
 from streamll._delivery.ledger import Ledger
-from streamll._delivery.losses import Announce, Losses
+from streamll._delivery.losses import Announce, Losses, Watch
 from streamll._delivery.outcome import Failure
 from streamll._delivery.pace import Pace
 from streamll._delivery.returns import Returns
@@ -209,12 +210,24 @@ class Channel:
     @property
     def has_full_batch(self) -> bool:
         """Whether there is nothing to gain from waiting for company."""
-        return self.waiting.buffer.count >= self.settings.batch_size or bool(self.waiting.spillway)
+        buffer = self.waiting.buffer
+        full = buffer.count >= self.settings.batch_size or buffer.is_half_full
+        return full or bool(self.waiting.spillway)
 
     @property
     def mark(self) -> int:
         """The position of the newest event, for `settled`."""
         return self.ledger.accepted
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """Yield a watch that learns of losses; from any thread, without a lock."""
+        watch = Watch()
+        self._losses.watches.append(watch)
+        try:
+            yield watch
+        finally:
+            self._losses.watches.remove(watch)
 
     def hurry(self) -> None:
         """Let nothing that waits now wait for company."""

@@ -46,14 +46,29 @@ class Driver(Foreman):
         return not self._closing
 
     @property
+    def is_over(self) -> bool:
+        """Whether the sink is released, or nobody waits for that any more."""
+        return self._finished or self._given_up
+
+    @property
+    def is_detained(self) -> bool:
+        """Whether the caller interrupted, or is, what it would have to wait for."""
+        return self._must_not_wait()
+
+    @property
     def stats(self) -> SinkStats:
         """The accounting; consistent, unless a signal handler asks in the middle of a count."""
-        with self._locked(LOCK_PATIENCE):
-            self._channel.tick(self._clock())
-            return self._channel.stats()
+        with self._locked(LOCK_PATIENCE) as held:
+            if held:
+                self._channel.tick(self._clock())
+            stats = self._channel.stats()
+        if self._awaits_full or self._settings.spool is not None:
+            self._relieve()  # we may just have counted what completes a batch, or is for the disk
+        return stats
 
     def start(self) -> None:
         """Start the worker now, to deliver what an earlier process left on disk."""
+        self._adopts = True
         self._wake()
 
     def flush(self, deadline: float) -> bool:
@@ -65,24 +80,30 @@ class Driver(Foreman):
         """
         if self._must_not_wait():
             return False
-        with self._locked(self._left(deadline)) as held:
-            if not held:
-                return False
-            mark, given_up = self._channel.mark, self._channel.ledger.given_up
-            self._channel.hurry()
-            waiter = self._waiters.enlist(deadline, mark)
-            settled = self._channel.settled(mark)
-            hopeless = self._channel.nothing_before(self._clock()) >= deadline
-        if not (settled or hopeless):
-            self._wake()
-            self._waiters.wait(waiter, self._left(deadline))
-        self._waiters.leave(waiter)
-        with self._locked(LOCK_PATIENCE):
-            return self._channel.settled(mark) and self._channel.ledger.given_up == given_up
+        with self._channel.watching() as watch:
+            with self._locked(self._left(deadline)) as held:
+                if not held:
+                    return False
+                watch.mark = self._channel.mark
+                self._channel.hurry()
+                waiter = self._waiters.enlist(deadline, watch.mark)
+                hopeless = self._channel.nothing_before(self._clock()) >= deadline
+                done = hopeless or self._is_settled(watch.mark)
+            if not done:
+                self._wake()
+                self._waiters.wait(waiter, self._left(deadline))
+            self._waiters.leave(waiter)
+            with self._locked(LOCK_PATIENCE):
+                return self._is_settled(watch.mark) and not watch.lost
+
+    def _is_settled(self, mark: int) -> bool:
+        return not self._adopts and self._channel.settled(mark)
 
     def begin_close(self, deadline: float) -> None:
         """Refuse events from now on and start to drain, until *deadline*; returns at once."""
         with self._locked(self._left(deadline)):
+            if not self._closing:
+                self._lost_before = self._channel.ledger.given_up
             self._closing = True
             self._close_by = min(self._close_by, deadline)
             self._channel.close(self._clock())
@@ -100,7 +121,7 @@ class Driver(Foreman):
         only begins to close: waiting would keep the worker from its work.
 
         Returns:
-            Whether nothing had to be given up.
+            Whether nothing was given up since closing began.
         """
         self.begin_close(deadline)
         if self._must_not_wait():
@@ -112,8 +133,8 @@ class Driver(Foreman):
         with self._locked(LOCK_PATIENCE):
             self._give_up_rest()
             self._close_disk()
-            dropped = self._channel.ledger.dropped
-            kept = not (dropped["shutdown_timeout"] or dropped["spooled"])
+            kept = self._channel.ledger.given_up == self._lost_before
+            self._given_up = True
             news = self._news()
         if not self._finished:  # the worker hangs: nobody else tells
             self._report(*news)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -51,7 +52,10 @@ class Foreman(Intake):
         self._keeper = Keeper(self._settings)
         self._opened = False
         self._finished = False
+        self._adopts = False  # the worker has yet to look at what is on disk
         self._close_by = float("inf")
+        self._lost_before = 0  # given up until closing began
+        self._given_up = False  # `close` has counted what was left
         self._waiters = Waiters()
 
     def _prepare(self) -> None:
@@ -78,6 +82,7 @@ class Foreman(Intake):
         """Ask the channel; when the answer is `Wait`, `submit` learns when to wake us."""
         with self._turn():
             now = self._clock()
+            self._adopts = False
             action = self._channel.next(now)
             if isinstance(action, Wait) and self._is_hopeless(action, now):
                 self._give_up_rest()
@@ -99,9 +104,14 @@ class Foreman(Intake):
 
     def _visit_disk(self, action: Spill | Load) -> None:
         if isinstance(action, Spill):
-            rows, reason = self._keeper.write(action.items)
-            with self._turn():
-                self._channel.disk.written(action, rows, reason)
+            rows: list[int] = []
+            reason = "spool_error"
+            try:
+                rows, reason = self._keeper.write(action.items)
+            finally:
+                with self._turn():
+                    self._channel.disk.adopt(self._keeper.take_left())
+                    self._channel.disk.written(action, rows, reason)
         else:
             stored = self._keeper.read(action.rows)
             with self._turn():
@@ -128,10 +138,15 @@ class Foreman(Intake):
         self._keeper.delete(spent)
 
     def _abandon(self) -> None:
-        """Settle, as unknown, what was being written by a task that is no more."""
+        """Settle, as unknown, what was being written by somebody who is no more."""
         with self._turn():
             self._channel.abandon(self._clock())
-        self._opened = False
+
+    def _recover(self, fault: BaseException) -> None:
+        """Go on after a fault of our own, or of a hook: a write it cut off is settled."""
+        warn(f"{self._name}: fault in delivery: {type(fault).__name__}")
+        with contextlib.suppress(Exception):
+            self._abandon()
 
     def _news(self) -> tuple[list[Change], SinkStats]:
         """Return what to report; who waits for what is settled is told at once."""
@@ -152,7 +167,9 @@ class Foreman(Intake):
         if self._on_change is not None:
             try:
                 self._on_change(self._sink, change.old.value, change.new.value)
-            except Exception as error:  # noqa: BLE001 - an observer never stops delivery
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - an observer never stops delivery
                 warn(f"{self._name}: an observer of circuit changes raised {type(error).__name__}")
 
     def _finish(self) -> None:
@@ -165,14 +182,9 @@ class Foreman(Intake):
         self._waiters.ring_all()
 
     def _close_disk(self) -> None:
-        self._keeper.delete(self._channel.disk.take_spent())
-        self._keeper.close()
+        self._keeper.close(self._channel.disk.take_spent())
 
     def _give_up_rest(self) -> None:
         """Save what can be on disk and count the rest. Needs the lock."""
-        items = self._channel.disk.unsaved()
-        if items and self._settings.spool is not None:
-            rows, _ = self._keeper.write(items)
-            for item, row in zip(items, rows, strict=False):
-                item.row = row
+        self._keeper.save(self._channel.disk.unsaved())
         self._channel.expire_all("shutdown_timeout")

@@ -121,7 +121,9 @@ class Intake(Inbox, ABC):
 
     def _set_threshold(self) -> None:
         """Have the inbox looked at when it could complete a batch that waits for company."""
-        missing = self._settings.batch_size - self._channel.waiting.buffer.count
+        settings = self._settings
+        enough = min(settings.batch_size, (settings.buffer_size + 1) // 2)
+        missing = enough - self._channel.waiting.buffer.count
         self._pump_at = max(1, min(PUMP_AT, missing)) if self._awaits_full else PUMP_AT
 
     @property
@@ -168,6 +170,8 @@ class Intake(Inbox, ABC):
             places = max(1, self._settings.buffer_size // 8)
         if self._asleep:
             self._wake()
+        elif self._awaits_full:
+            self._relieve()
         return True
 
     def _try_offer(self, event: Event, body: bytes, places: int) -> bool:

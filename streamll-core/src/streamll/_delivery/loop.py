@@ -12,6 +12,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from streamll._delivery.actions import Done, Wait, Write
@@ -70,7 +71,8 @@ class _Loop:
     def start(self, user: LoopWorker, run: Coroutine[Any, Any, None]) -> None:
         """Run *run* as a task of the loop, which lasts as long as any."""
         self._users.add(user)
-        task = asyncio.get_running_loop().create_task(run)
+        # A context of its own: that of whoever emitted first is the program's business.
+        task = asyncio.get_running_loop().create_task(run, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -151,6 +153,7 @@ class LoopWorker(Driver):
         if self._finished:
             return
         self._abandon()
+        self._opened = False
         self._bell = self._task = None
         _shared.call(lambda: _shared.start(self, self._run()))
 
@@ -182,7 +185,7 @@ class LoopWorker(Driver):
             try:
                 await self._step()
             except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
-                warn(f"{self._name}: fault in delivery: {type(fault).__name__}")
+                self._recover(fault)
                 await asyncio.sleep(_FAULT_PAUSE)
 
     async def _step(self) -> None:

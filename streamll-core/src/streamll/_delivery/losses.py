@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from streamll._delivery.ledger import Ledger
 
-__all__ = ["Announce", "Losses"]
+__all__ = ["Announce", "Losses", "Watch"]
 
 #: Makes the `streamll.dropped` event, and its JSON, from its data.
 Announce = Callable[[Mapping[str, Any]], tuple[Event, bytes]]
@@ -26,6 +27,14 @@ _MAX_REASONS: Final = 32
 _MAX_REASON_CHARS: Final = 64
 
 
+@attrs.define(eq=False)
+class Watch:
+    """Who wants to know whether one of the first *mark* events is lost from now on."""
+
+    mark: float = float("inf")
+    lost: bool = False
+
+
 @attrs.define
 class Losses:
     """What one channel gave up.
@@ -33,6 +42,7 @@ class Losses:
     Attributes:
         since: how many events had been accepted at the oldest unannounced loss.
         spent: rows of the disk spool that nobody needs any more.
+        watches: who is told of losses; from any thread.
     """
 
     ledger: Ledger
@@ -40,6 +50,7 @@ class Losses:
     announce: Announce
     since: int = 0
     spent: list[int] = attrs.field(factory=list)
+    watches: deque[Watch] = attrs.field(factory=deque)
     _gaps: Gaps = attrs.field(init=False, factory=Gaps)
 
     def __bool__(self) -> bool:
@@ -67,6 +78,8 @@ class Losses:
     def damaged(self, weight: int) -> None:
         """Count waiting events that cannot be read any more."""
         self.ledger.drop_waiting("spool_corrupt", weight)
+        for watch in tuple(self.watches):
+            watch.lost = True
         self._note(None, "spool_corrupt", weight)
 
     def announcements(self) -> list[Item]:
@@ -87,6 +100,8 @@ class Losses:
         self.spent += [item.row for item in items if item.row]
 
     def _note_item(self, item: Item, reason: str) -> None:
+        for watch in tuple(self.watches):
+            watch.lost |= item.order <= watch.mark and not item.is_notice
         if item.row:
             self.spent.append(item.row)
         if not item.is_notice:  # an announcement of lost announcements would never end

@@ -21,10 +21,10 @@ def turn_of(sink: Any) -> threading.Lock:
     Only workers take it. A forked child has one of its own: its parent's is nobody's.
     """
     with _guard:
-        pid, turn = getattr(sink, "_turn", (0, None))
+        pid, turn = getattr(sink, "_streamll_turn", (0, None))
         if turn is None or pid != os.getpid():
             turn = threading.Lock()
-            sink._turn = (os.getpid(), turn)
+            sink._streamll_turn = (os.getpid(), turn)
     return turn
 
 

@@ -62,7 +62,7 @@ class Worker(Driver):
                 if self._step():
                     break
             except BaseException as fault:  # noqa: BLE001 - the worker outlives everything
-                warn(f"{self._name}: fault in delivery: {type(fault).__name__}")
+                self._recover(fault)
                 self._bell.acquire(timeout=_FAULT_PAUSE)
 
     def _step(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from streamll.errors import ConfigurationError
+from streamll._checks import positive_int
 
 __all__ = ["Limits"]
 
@@ -21,13 +21,8 @@ class Limits:
         max_event_bytes: encoded size beyond which the payload is cut harder.
     """
 
-    max_string: int = 32_768
-    max_items: int = 1_000
-    max_depth: int = 16
-    max_nodes: int = 20_000
-    max_event_bytes: int = 262_144
-
-    def __attrs_post_init__(self) -> None:
-        for field in attrs.fields(type(self)):
-            if getattr(self, field.name) < 1:
-                raise ConfigurationError(f"{field.name} must be above 0")
+    max_string: int = attrs.field(default=32_768, validator=positive_int)
+    max_items: int = attrs.field(default=1_000, validator=positive_int)
+    max_depth: int = attrs.field(default=16, validator=positive_int)
+    max_nodes: int = attrs.field(default=20_000, validator=positive_int)
+    max_event_bytes: int = attrs.field(default=262_144, validator=positive_int)

@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from streamll._delivery.backoff import Backoff
+from streamll._named import named
 from streamll.consuming._stats import Tally
 from streamll.errors import OutcomeUnknown, TransientError
 from streamll.source import Message, Source
@@ -124,7 +125,7 @@ class Link:
     async def _lose(self, error: Exception) -> None:
         self.generation += 1
         self._failures += 1
-        self._enter(State.LOST, type(error.__cause__ or error).__name__)
+        self._enter(State.LOST, named(error))
         await self._disconnect()
 
     async def _disconnect(self) -> None:
@@ -145,5 +146,4 @@ class Link:
             self._log("connected again")
 
     def _log(self, news: str) -> None:
-        """Type names only: the text of an exception may hold an address or payload."""
         logger.warning("streamll: %s: %s", type(self.source).__name__, news)

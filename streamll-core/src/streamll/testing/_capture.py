@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from streamll._config import configure, flush
+from streamll._config import configure
+from streamll._lifecycle import flush
 from streamll.events import Event
 from streamll.testing._sinks import MemorySink
 

@@ -26,7 +26,8 @@ from typing import Any, Self
 import msgspec
 
 from streamll import _ids
-from streamll._config import configure, flush
+from streamll._config import configure
+from streamll._lifecycle import flush
 from streamll._snapshot import Limits, json_safe
 from streamll._tracing import emit
 from streamll.encoding import encode
