@@ -71,6 +71,8 @@ class Start:
             raise ConfigurationError("since='' says nothing; leave it out to read from now on")
         if since.startswith("-"):
             return cls(time=_before(now, since))
+        if since[:-1].isdecimal() and since[-1] in _UNITS:
+            raise ConfigurationError(f"since={since!r} lies ahead; write '-{since}'")
         if "T" in since or since.count("-") == 2:  # noqa: PLR2004 - an ISO date has two dashes
             try:
                 return cls.parse(datetime.fromisoformat(since), now)

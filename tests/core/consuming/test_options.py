@@ -156,6 +156,13 @@ def test_a_span_counts_back_from_now():
         assert before <= start.time + timedelta(minutes=10) <= after
 
 
+@pytest.mark.parametrize(("since", "says"), [("10m", "write '-10m'"), ("-10x", "is not a span")])
+def test_a_span_that_cannot_be_meant_is_refused(since, says):
+    """It would be taken for a position, or for nothing."""
+    with pytest.raises(ConfigurationError, match=says):
+        made("list://", since=since)
+
+
 def test_what_a_source_was_made_with_cannot_be_said_again():
     """Else it would be ignored."""
     for option in ({"since": "beginning"}, {"group": "g"}, {"stream_key": "x"}):
