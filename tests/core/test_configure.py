@@ -17,6 +17,8 @@ import pytest
 import streamll
 from streamll import _plugins
 from streamll.testing import MemorySink
+from streamll_rabbitmq import RabbitMQSink
+from streamll_redis import RedisSink
 from support.plugins import plugin_module
 
 
@@ -122,10 +124,18 @@ def test_bad_input_is_refused_at_configure_time_with_what_to_do(options, message
         streamll.configure(**options)
 
 
-def test_misspelt_sink_options_are_refused_with_a_suggestion():
-    """A sink's own options are checked when it is made."""
-    with pytest.raises(streamll.ConfigurationError, match="did you mean 'failure_threshold'"):
-        MemorySink(failure_treshold=5)
+@pytest.mark.parametrize(
+    ("sink", "option", "meant"),
+    [
+        (MemorySink, "failure_treshold", "failure_threshold"),
+        (RedisSink, "stream_keyy", "stream_key"),
+        (RabbitMQSink, "exchnge", "exchange"),
+    ],
+)
+def test_misspelt_sink_options_are_refused_with_a_suggestion(sink, option, meant):
+    """From a sink's own options as from those of every sink, when it is made."""
+    with pytest.raises(streamll.ConfigurationError, match=f"did you mean '{meant}'"):
+        sink(**{option: 5})
 
 
 BAD_DELIVERY = [

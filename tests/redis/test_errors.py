@@ -55,6 +55,12 @@ def test_error_replies_are_known_by_their_code(text: str, code: str, permanent: 
     assert (refusal.code, refusal.is_permanent) == (code, permanent)
 
 
+def test_a_refused_login_says_what_to_check():
+    """The server's own words are not repeated: they may name the user."""
+    said = str(of_connecting(client.AuthenticationError("for user bob"), "host:1"))
+    assert said.endswith("AuthenticationError (check username and password)")
+
+
 def test_messages_name_types_and_codes_only():
     """S2: the text of a client's error may quote a command, and a command holds payload."""
     error = client.ConnectionError("XADD SECRET-PROMPT")

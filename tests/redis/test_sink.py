@@ -196,7 +196,9 @@ def test_the_servers_script_cache_may_be_flushed(redis_server, opened):
 
 
 @pytest.mark.parametrize("part_bytes", [1, 100_000])
-def test_one_key_of_the_wrong_type_costs_no_other(redis_server, opened, monkeypatch, part_bytes):
+def test_one_key_of_the_wrong_type_costs_no_other(
+    redis_server, opened, monkeypatch, caplog, part_bytes
+):
     """Row 27: WRONGTYPE on one key is permanent for its events, and the others are delivered."""
     monkeypatch.setattr(_writer, "PART_BYTES", part_bytes)
     redis_server.run("SET", "s:1", "not a stream")
@@ -206,6 +208,8 @@ def test_one_key_of_the_wrong_type_costs_no_other(redis_server, opened, monkeypa
     assert sorted(report) == [1, 4, 7]
     assert codes_of(report) == {(Outcome.REJECTED_PERMANENT, "wrongtype")}
     assert sink.write(batch_of([events[1]])) is not None
+    told = [r.getMessage() for r in caplog.records if r.name == "streamll.redis"]
+    assert ["refuses key 's:1': WRONGTYPE (it holds" in line for line in told] == [True]
     assert [len(bodies_in(redis_server, f"s:{n}")) for n in (0, 2)] == [3, 3]
 
 
