@@ -56,7 +56,6 @@ def fill(path: Path, first: int, last: int, **fields: Any) -> None:
 def found(path: Path) -> list[int]:
     """Return what the next owner of *path* reads, and leave it there."""
     spool = Spool(str(path), 10**6)
-    rows = list(spool.open())
-    stored = spool.read(rows) if rows else {}
+    stored = [spool.read([row]) for row in spool.open()]
     spool.close()
-    return [row.event.sequence for row in stored.values()]
+    return [row.event.sequence for read in stored for row in read.values()]

@@ -53,7 +53,7 @@ class SlowDisk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowDisk]:
     slow = SlowDisk()
-    monkeypatch.setattr(Spool, "append", lambda spool, stored: slow.write(spool, stored))
+    monkeypatch.setattr(Spool, "append", lambda spool, stored, **_: slow.write(spool, stored))
     yield slow
     slow.free.set()
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.delivery.doubles import (
+    Recorder,
     encode,
+    eventually,
     is_notice,
     make_event,
     make_pure,
+    open_channel,
     soon,
+    submit,
 )
-from core.delivery.spooling import outage
+from core.delivery.spooling import found, items, outage
 from streamll._delivery.actions import Load, Spill, Wait, Write
 from streamll._delivery.outcome import Failure
 from streamll._delivery.spillway import Stored
+from streamll._delivery.spool import Spool
 from streamll.errors import Outcome
+from streamll.events import Batch
 
 #: It says nothing about the events, so that none steps aside.
 DOWN = Failure(Outcome.REJECTED_TRANSIENT, "ConnectionRefusedError", sent=False)
@@ -224,3 +233,37 @@ def test_block_never_waits_in_an_outage(tmp_path: Any) -> None:
     assert sink.stats.accepted == 500
     assert not channel.close(soon())
     assert sink.stats.dropped == {"spooled": 500}
+
+
+def test_what_memory_held_at_close_comes_first_if_it_is_older(tmp_path: Path) -> None:
+    """A batch that fails or hangs until the end was accepted before what overflowed to disk."""
+    path, calls, gate = tmp_path / "events.spool", [], threading.Event()
+
+    def script(batch: Batch) -> None:
+        calls.append(batch)
+        if len(calls) > 1:
+            gate.wait()
+        raise ConnectionRefusedError
+
+    options: dict[str, Any] = {"buffer_size": 10, "retry_delay": 0.001, "circuit_breaker": False}
+    sink = Recorder(script, spool=str(path), **options)
+    channel = open_channel(sink)
+    submit(channel, make_event(0))
+    eventually(lambda: len(calls) == 2)
+    submit(channel, *(make_event(n) for n in range(1, 300)))
+    assert sink.stats.in_flight == 1
+    channel.close(time.monotonic())
+    gate.set()
+    eventually(lambda: sink.calls[-1] == "close")
+    assert found(path) == list(range(300))
+
+
+def test_rows_ahead_of_others_are_read_first_by_the_next_owner(tmp_path: Path) -> None:
+    """However often: the last that went ahead is the first that is read."""
+    path = tmp_path / "events.spool"
+    for first, last in ((7, 9), (4, 6), (1, 3)):
+        spool = Spool(str(path), 10**6)
+        spool.open()
+        spool.append(items(first, last), ahead=first < 7)
+        spool.close()
+    assert found(path) == list(range(1, 10))

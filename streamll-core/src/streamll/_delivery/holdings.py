@@ -9,7 +9,7 @@ import attrs
 from streamll._delivery.item import Item, weight_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from streamll._delivery.actions import Write
     from streamll._delivery.isolation import Isolation
@@ -77,15 +77,13 @@ class Holdings:
     def unsaved(self) -> list[list[Item]]:
         """Return, in order, the events that only memory holds.
 
-        What a worker is about to write is a part of its own: the very items it has in hand.
+        In three parts: what is older than all on disk; what a worker is about to write there,
+        the very items it has in hand; and what is younger.
         """
-        items = [item for item in self if not item.row and not item.is_notice]
-        spilling = self.waiting.spillway.spilling
-        if not spilling:
-            return [items]
-        older = [item for item in items if item.order < spilling[0].order]
-        younger = [item for item in items if item.order > spilling[-1].order]
-        return [older, list(spilling), younger]
+        spillway = self.waiting.spillway
+        older = (*self._written, *self.isolation, *spillway.loaded)
+        younger = (*spillway.staged, *self.waiting.buffer)
+        return [_unsaved(older), list(spillway.spilling), _unsaved(younger)]
 
     def expire(self, before: float) -> list[Item]:
         """Remove and return what waits and was accepted at or before *before* (seconds)."""
@@ -107,3 +105,7 @@ class Holdings:
         self.waiting.buffer.recount()
         queued = self.waiting.weight + weight_of(self.isolation)
         self.ledger.settle(queued, weight_of(self._written))
+
+
+def _unsaved(items: Iterable[Item]) -> list[Item]:
+    return [item for item in items if not item.row and not item.is_notice]

@@ -76,34 +76,38 @@ class Keeper:
         if spool.moved_aside:
             self._lines.append("the spool file was damaged; what it lost is moved aside")
 
-    def write(self, items: Sequence[Item]) -> tuple[list[int], str]:
+    def write(self, items: Sequence[Item], *, ahead: bool = False) -> tuple[list[int], str]:
         """Store *items*; return their rows, and the reason that cost those without one.
 
-        What `save` was given meanwhile is not stored twice.
+        What `save` was given meanwhile is not stored twice. *ahead*: in front of what is there.
         """
         with self._guarded() as spool:
             if spool is not None:
                 self._try_open(spool)
-                return self._store(items, spool), "spool_full"
+                return self._store(items, spool, ahead=ahead), "spool_full"
         return [], "spool_full" if self._full else "spool_error"
 
-    def _store(self, items: Sequence[Item], spool: Spool) -> list[int]:
+    def _store(self, items: Sequence[Item], spool: Spool, *, ahead: bool = False) -> list[int]:
         name = items[0].order
         if name not in self._written:
-            self._written[name] = spool.append(items)
+            self._written[name] = spool.append(items, ahead=ahead)
             self._troubled = self._troubled and not self._written[name]
         if len(self._written) > _REMEMBERED:
             del self._written[next(iter(self._written))]
         return self._written[name]
 
     def save(self, parts: Sequence[Sequence[Item]]) -> None:
-        """Store all *parts* and tell the items their rows; nothing if the disk is busy."""
+        """Store all *parts* and tell the items their rows; nothing if the disk is busy.
+
+        The first goes in front of what is on disk, the others behind it.
+        """
         if self._spool is None or not self._lock.acquire(blocking=False):
             return
         try:
             self._open_at = float("-inf")  # the last chance
-            for items in filter(None, parts):
-                for item, row in zip(items, self.write(items)[0], strict=False):
+            for place, items in enumerate(parts):
+                rows = self.write(items, ahead=place == 0)[0] if items else []
+                for item, row in zip(items, rows, strict=False):
                     item.row = row
         finally:
             self._left = {}  # too late for what is found only now: it stays

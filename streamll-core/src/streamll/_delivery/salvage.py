@@ -71,7 +71,7 @@ def _rescue_all(path: Path, db: sqlite3.Connection) -> bool:
 def _readable(damaged: Path) -> Iterator[_Row]:
     """Iterate over the rows of *damaged* that can be read."""
     source = sqlite3.connect(damaged, timeout=0)
-    one = "SELECT id, crc, weight, at, body FROM events WHERE id = ?"
+    one = "SELECT id, crc, weight, at, body, ahead FROM events WHERE id = ?"
     try:
         for row in range(1, _last_row(source) + 1):
             found: list[_Row] = []
@@ -116,7 +116,7 @@ def _take(orphan: Path, db: sqlite3.Connection) -> bool:
 def _move_rows(source: sqlite3.Connection, orphan: Path, db: sqlite3.Connection) -> None:
     with contextlib.closing(source):
         mark = mark_of(source)
-        rows = "SELECT id, crc, weight, at, body FROM events WHERE id > ? ORDER BY id"
+        rows = "SELECT id, crc, weight, at, body, ahead FROM events WHERE id > ? ORDER BY id"
         _copy(db, mark, source.execute(rows, (_taken(db, mark),)))
         with source:
             source.execute("DELETE FROM events")

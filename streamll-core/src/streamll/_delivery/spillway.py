@@ -114,11 +114,8 @@ class Spillway:
         self.weight += sum(weights.values())
 
     def to_read(self, limit: int) -> list[int]:
-        """Return the oldest unread rows."""
-        rows: list[int] = []
-        for known in self._unread:
-            rows.extend(known[: limit - len(rows)])
-        return rows
+        """Return the oldest unread rows that follow each other."""
+        return list(self._unread[0][:limit]) if self._unread else []
 
     def knows(self, rows: Sequence[int]) -> bool:
         """Whether *rows* are the oldest unread ones; not if they were given up since."""

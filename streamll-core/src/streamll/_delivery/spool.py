@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Spool", "SpoolFull"]
 
-_SUMMARY: Final = "SELECT id, weight, coalesce(length(body), 0) FROM events ORDER BY id"
+_SUMMARY: Final = "SELECT id, weight, coalesce(length(body), 0) FROM events ORDER BY ahead DESC, id"
+_FRONT: Final = "SELECT coalesce(max(ahead), 0) + 1 FROM events"
 _ROWS: Final = "SELECT id, crc, weight, at, body FROM events WHERE id BETWEEN ? AND ?"
 _DELETE: Final = "DELETE FROM events WHERE id = ? RETURNING coalesce(length(body), 0)"
 #: Files tried if all are taken; more sinks of one process on one path are a mistake.
@@ -90,20 +91,25 @@ class Spool:
     def _survey(self) -> dict[int, int]:
         rows = self._ready().execute(_SUMMARY).fetchall()
         self._bytes = sum(size for _, _, size in rows)
-        self._inherited = rows[-1][0] if rows else 0
+        self._inherited = max((row for row, _, _ in rows), default=0)
         return {row: self._sound(row, weight) for row, weight, _ in rows}
 
     def _sound(self, row: int, weight: Any) -> int:
         """Return *weight* if the row can be trusted, which only few have to be asked."""
         return weight if weight != 1 and self.read([row]) else 1
 
-    def append(self, items: Sequence[Item]) -> list[int]:
-        """Store *items* behind all rows; return their rows: fewer if *max_bytes* is reached."""
+    def append(self, items: Sequence[Item], *, ahead: bool = False) -> list[int]:
+        """Store *items* behind all rows; return their rows: fewer if *max_bytes* is reached.
+
+        With *ahead* whoever opens the file next reads them in front of all that is there.
+        """
         db = self._ready()
         fitting = list(self._fitting(items))
         try:
             with db:
-                rows = [db.execute(INSERT, _row(item)).lastrowid or 0 for item in fitting]
+                front = db.execute(_FRONT).fetchone()[0] if ahead else 0
+                cells = [(*_row(item), front) for item in fitting]
+                rows = [db.execute(INSERT, row).lastrowid or 0 for row in cells]
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
                 raise SpoolFull from error
@@ -112,7 +118,7 @@ class Spool:
         return rows
 
     def read(self, rows: Sequence[int]) -> dict[int, Stored]:
-        """Return *rows*, ascending; a damaged one is missing."""
+        """Return *rows*, which follow each other; a damaged one is missing."""
         try:
             stored = self._ready().execute(_ROWS, (rows[0], rows[-1])).fetchall()
         except sqlite3.DatabaseError:  # a damaged page: save what is outside of it

@@ -23,12 +23,13 @@ CREATE TABLE IF NOT EXISTS events (
     crc INTEGER,
     weight INTEGER,
     at REAL,
-    body BLOB
+    body BLOB,
+    ahead INTEGER  -- higher: in front of lower ones, whatever the id
 )
 """
 #: Up to which row another file was copied into this one; only while that file still exists.
 _TAKEN: Final = "CREATE TABLE IF NOT EXISTS taken (source TEXT PRIMARY KEY, last INTEGER)"
-INSERT: Final = "INSERT INTO events (crc, weight, at, body) VALUES (?, ?, ?, ?)"
+INSERT: Final = "INSERT INTO events (crc, weight, at, body, ahead) VALUES (?, ?, ?, ?, ?)"
 _MAGIC: Final = b"SQLite format 3\0"
 #: How write-ahead logs begin, in either byte order (sqlite.org/fileformat.html, 4.1).
 _LOG_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")

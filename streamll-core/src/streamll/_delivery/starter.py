@@ -40,6 +40,8 @@ class Starter:
 
     def start(self) -> bool:
         """Start the thread unless it was; False if the system gives no more threads."""
+        if self._starting.is_mine():  # we interrupted the frame that starts it
+            return True
         held = False
         try:
             held = self._starting.acquire(False)
@@ -49,7 +51,7 @@ class Starter:
                 self._claim.release()
             raise
         finally:
-            if held:
+            if held or self._starting.is_mine():
                 self._starting.release()
 
     def _launch(self) -> bool:

@@ -38,10 +38,9 @@ class Worker(Driver):
         return self._starter.started
 
     def _rouse(self) -> bool:
-        if self._starter.started:
-            ring(self._bell)
-            return True
-        return self._starter.start()
+        # In any case: after a Ctrl-C in the middle of its start a thread may run unclaimed.
+        ring(self._bell)
+        return self._starter.started or self._starter.start()
 
     def _detains_worker(self) -> bool:
         return self._starter.is_detained
