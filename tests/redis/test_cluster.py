@@ -12,7 +12,7 @@ from streamll import PermanentError, TransientError
 from streamll.source import Start
 from streamll_redis import RedisSink, RedisSource
 from streamll_redis._address import Node
-from streamll_redis._topology import Topology
+from streamll_redis._slots import Topology
 from support.brokers import require
 from support.events import batch_of, make_event, make_events
 from support.redis_driver import Driver, is_behind, once, read_all, reading

@@ -12,7 +12,7 @@ from streamll_redis._access import Access, Origin
 from streamll_redis._address import Address, Node
 from streamll_redis._connection import Link
 from streamll_redis._deadline import Deadline
-from streamll_redis._topology import Topology, is_primary, primary_of
+from streamll_redis._slots import Topology, is_primary, primary_of
 
 __all__ = ["ASK_PRIMARY", "Discovery", "Found", "Rota"]
 

@@ -9,7 +9,7 @@ from streamll_redis._access import Access
 from streamll_redis._address import Node
 from streamll_redis._async_link import AsyncLink
 from streamll_redis._discovery import ASK_PRIMARY, Rota
-from streamll_redis._topology import Topology, is_primary, primary_of
+from streamll_redis._slots import Topology, is_primary, primary_of
 
 __all__ = ["Finder"]
 

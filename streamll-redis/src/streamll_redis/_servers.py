@@ -17,7 +17,7 @@ from streamll_redis._connection import LOST, Link, Reply
 from streamll_redis._deadline import Deadline
 from streamll_redis._discovery import Discovery
 from streamll_redis._errors import UNREACHABLE, Refusal
-from streamll_redis._topology import Redirect, Topology, redirect_of
+from streamll_redis._slots import Redirect, Topology, redirect_of
 
 if TYPE_CHECKING:
     from streamll_redis._writer import Part
