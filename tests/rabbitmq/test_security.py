@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import subprocess
+import sys
 import traceback
 from typing import TYPE_CHECKING
 
@@ -125,6 +127,26 @@ async def test_neither_secrets_nor_payload_reach_logs_or_tracebacks(
     assert len(texts) == 9
     assert [record.getMessage()[:24] for record in ours] == ["RabbitMQ returns events:"]
     assert canary not in "".join(texts) + caplog.text
+
+
+@pytest.mark.parametrize("queue", ["streamll_reader", None])
+def test_a_refused_reader_ends_with_one_exception(
+    broker: RabbitMQServer, queue: str | None
+) -> None:
+    """`asyncio.run` finds no task of the client left that it would print, with the user's name."""
+    program = (
+        "import asyncio, sys, streamll\n"
+        "async def read():\n"
+        "    options = dict(exchange='streamll_reader', queue=sys.argv[2] or None)\n"
+        "    async for _ in streamll.consume(sys.argv[1], **options): pass\n"
+        "try: asyncio.run(read())\n"
+        "except streamll.PermanentError as error: print(error)\n"
+    )
+    url = f"amqp://nobody:nothing@127.0.0.1:{broker.port}/"
+    command = [sys.executable, "-W", "error", "-c", program, url, queue or ""]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert "no right to use" in done.stdout
 
 
 async def test_the_client_logs_nothing_for_us_and_all_for_others(

@@ -117,8 +117,6 @@ def _settings(described: RabbitMQTopology | RabbitMQSink, url: str | None) -> Ra
 
 
 async def _apply(settings: RabbitMQSettings) -> None:
-    # What the client's own tasks end in, when the broker refuses, is told by `channel`.
-    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     link = Link(settings)
     try:
         await link.channel(asyncio.get_running_loop().time() + settings.op_timeout)

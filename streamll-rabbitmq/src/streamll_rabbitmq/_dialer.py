@@ -29,6 +29,11 @@ T = TypeVar("T")
 _CLOSE_TIMEOUT: Final = 1.0
 
 
+#: Turns of the loop in which the client's own tasks come to their end after a failure; left
+#: alone, `asyncio.run` would print each of them.
+_TURNS: Final = 10
+
+
 @attrs.define(eq=False)
 class Dialer:
     """Makes connections, one attempt over all nodes at a time. Used on one event loop."""
@@ -119,6 +124,8 @@ async def _prepared(
         return await prepare(connection)
     except BaseException:
         connection.abort()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         raise
     finally:
         abort.cancel()
