@@ -287,6 +287,25 @@ def test_block_keeps_room_for_what_a_failure_gives_back(buffer_size: int, events
     assert sink.stats.delivered == 2 * events
 
 
+def test_who_waits_for_room_longest_gets_in_first() -> None:
+    """overflow="block": the line is kept, so no thread starves beside busier ones."""
+    gate = Gate()
+    sink = Recorder(gate, overflow="block", buffer_size=1, batch_size=1, block_timeout=60)
+    channel = open_channel(sink)
+    submit(channel, make_event(0))
+    gate.entered.wait()
+    threads = []
+    for number in range(1, 8):
+        threads.append(threading.Thread(target=submit, args=(channel, make_event(number))))
+        threads[-1].start()
+        eventually(lambda waiting=number: len(channel._line) == waiting)
+    gate.opened.set()
+    for thread in threads:
+        thread.join()
+    assert channel.close(soon())
+    assert sink.sequences == list(range(8))
+
+
 def test_block_gives_up_after_block_timeout() -> None:
     """A frozen sink costs block_timeout, then the event, which is counted."""
     gate = Gate()

@@ -368,3 +368,40 @@ def test_a_file_removed_before_it_could_be_locked_is_not_used(
     spool.append(items(3, 5))
     spool.close()
     assert found(path) == [3, 4, 5]
+
+
+def test_a_rescue_of_a_leftover_is_brought_to_its_end_as_well(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 when only the damaged file of a dead process is there, under its new name."""
+    leftover = path.with_name(f"{path.name}.77-0")
+    fill(leftover, 1, 500, size=200)
+    damage(leftover)
+    with monkeypatch.context() as patch:
+        patch.setattr(salvage, "move", killed_at(salvage.move, 1, after=True))
+        with pytest.raises(Killed):
+            Spool(str(path), 10**6).open()
+    gc.collect()  # what the dead process had open
+    got = found(path)
+    assert len(got) >= 400
+    assert got == sorted(set(got))
+
+
+def test_trouble_in_reading_is_no_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that cannot be read just now costs time, and no event."""
+    monkeypatch.setattr("streamll._delivery.foreman._REREAD", 0.001)
+    fill(path, 1, 50)
+    troubles, read = [1, 2, 3], Spool.read
+
+    def reads(spool: Spool, rows: Any) -> Any:
+        if troubles and troubles.pop():
+            raise sqlite3.OperationalError("disk I/O error")
+        return read(spool, rows)
+
+    monkeypatch.setattr(Spool, "read", reads)
+    sink = Recorder(spool=str(path))
+    channel = open_channel(sink)
+    assert channel.flush(soon())
+    assert sink.sequences == list(range(1, 51))
+    assert sink.stats.dropped == {}
+    channel.close(soon())

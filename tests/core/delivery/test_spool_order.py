@@ -21,10 +21,11 @@ from core.delivery.doubles import (
     soon,
     submit,
 )
-from core.delivery.spooling import found, items, outage
+from core.delivery.spooling import DOWN as OUTAGE
+from core.delivery.spooling import fill, found, items, outage, refuse
 from streamll._delivery.actions import Load, Spill, Wait, Write
 from streamll._delivery.outcome import Failure
-from streamll._delivery.spillway import Stored
+from streamll._delivery.spillway import Spillway, Stored
 from streamll._delivery.spool import Spool
 from streamll.errors import Outcome
 from streamll.events import Batch
@@ -267,3 +268,50 @@ def test_rows_ahead_of_others_are_read_first_by_the_next_owner(tmp_path: Path) -
         spool.append(items(first, last), ahead=first < 7)
         spool.close()
     assert found(path) == list(range(1, 10))
+
+
+def test_what_an_heir_accepted_stays_behind_what_it_inherited(tmp_path: Path) -> None:
+    """Also when both failed in one batch and are saved again."""
+    path = tmp_path / "events.spool"
+    fill(path, 0, 2)
+    heir = Recorder(refuse, spool=str(path), retry_delay=0.001, circuit_breaker=False)
+    channel = open_channel(heir)
+    submit(channel, *(make_event(n) for n in range(3, 6)))
+    eventually(lambda: heir.calls.count("write") > 3)
+    channel.close(time.monotonic())
+    assert found(path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_write_that_is_cut_off_by_close_may_repeat_what_is_saved(tmp_path: Path) -> None:
+    """It may succeed yet, so the next owner's copies count as retried after an unknown outcome."""
+    gate = threading.Event()
+    sink = Recorder(lambda batch: gate.wait(), spool=str(tmp_path / "events.spool"))
+    channel = open_channel(sink)
+    submit(channel, make_event(1))
+    eventually(lambda: sink.stats.in_flight)
+    channel.close(time.monotonic())
+    assert sink.stats.dropped == {"spooled": 1}
+    assert sink.stats.retried_unknown == 1
+    gate.set()
+
+
+def test_large_events_go_to_disk_rather_than_wait(tmp_path: Path) -> None:
+    """overflow="block", the circuit open: the worker is told of what is for the disk."""
+    bounds: dict[str, Any] = {"buffer_size": 1_000, "buffer_bytes": 200_000, "block_timeout": 60}
+    path = str(tmp_path / "events.spool")
+    sink = Recorder(refuse, spool=path, overflow="block", **{**OUTAGE, **bounds})
+    channel = open_channel(sink)
+    submit(channel, make_event(0))
+    eventually(lambda: sink.circuit_open)
+    submit(channel, *(make_event(n, data={"pad": "y" * 5_000}) for n in range(1, 200)))
+    assert sink.stats.dropped == {}
+    assert (sink.stats.queued, sink.stats.queued_bytes < 400_000) == (200, True)
+    channel.close(time.monotonic())
+
+
+def test_the_stage_has_room_for_as_many_as_it_says() -> None:
+    """Who asks for several places gets them or none."""
+    spillway = Spillway(10, 10**9)
+    spillway.stage(items(1, 9_990))
+    assert spillway.has_room(1, 10)
+    assert not spillway.has_room(1, 11)

@@ -29,6 +29,10 @@ OnChange = Callable[[Any, str, str], object]
 LOCK_PATIENCE: Final = 1.0
 
 
+#: Seconds until rows that could not be read are tried again.
+_REREAD: Final = 1.0
+
+
 class Foreman(Intake):
     """Tells the worker what to do next and takes its results.
 
@@ -68,7 +72,8 @@ class Foreman(Intake):
         """Return what to do next; disk work and reports are done on the way."""
         action = self._next()
         while isinstance(action, (Spill, Load)):
-            self._visit_disk(action)
+            if not self._visit_disk(action):
+                return Wait(_REREAD, Wake.NEVER)
             action = self._next()
         if isinstance(action, Wait) and self._must_look_again():
             return Wait(0.0, Wake.ANY)  # submitted before we said that we sleep
@@ -102,7 +107,8 @@ class Foreman(Intake):
             return False
         return self._channel.is_barred or now + wait.seconds >= self._close_by
 
-    def _visit_disk(self, action: Spill | Load) -> None:
+    def _visit_disk(self, action: Spill | Load) -> bool:
+        """Write or read; whether what was to be read could be."""
         if isinstance(action, Spill):
             rows: list[int] = []
             reason = "spool_error"
@@ -114,8 +120,11 @@ class Foreman(Intake):
                     self._channel.disk.written(action, rows, reason)
         else:
             stored = self._keeper.read(action.rows)
+            if stored is None:
+                return False
             with self._turn():
                 self._channel.disk.loaded(action, stored, self._clock())
+        return True
 
     def _woke(self) -> None:
         self._asleep = self._awaits_full = False

@@ -77,13 +77,15 @@ class Holdings:
     def unsaved(self) -> list[list[Item]]:
         """Return, in order, the events that only memory holds.
 
-        In three parts: what is older than all on disk; what a worker is about to write there,
-        the very items it has in hand; and what is younger.
+        In three parts: what is older than all unread rows; what a worker is about to write,
+        the very items it has in hand; and what is younger. Rows that were read are among the
+        first if younger ones follow them: they have to be written anew, or come behind those.
         """
         spillway = self.waiting.spillway
         older = (*self._written, *self.isolation, *spillway.loaded)
         younger = (*spillway.staged, *self.waiting.buffer)
-        return [_unsaved(older), list(spillway.spilling), _unsaved(younger)]
+        first = _unsaved(older) and [item for item in older if not item.is_notice]
+        return [first, list(spillway.spilling), _unsaved(younger)]
 
     def expire(self, before: float) -> list[Item]:
         """Remove and return what waits and was accepted at or before *before* (seconds)."""
@@ -95,6 +97,8 @@ class Holdings:
         """Forget everything; return what was in memory, now waiting, and how much is on disk."""
         written, self.in_flight = self._written, None
         self.ledger.put_back(weight_of(written))
+        # The write may yet succeed, and whoever reads the rows cannot know.
+        self.ledger.retried_unknown += weight_of(item for item in written if item.row)
         waiting, unread = self.waiting.clear()
         items = [*written, *self.isolation, *waiting]
         self.isolation.discard(items)

@@ -9,8 +9,11 @@ is woken only if it says that it sleeps.
 
 from __future__ import annotations
 
+import _thread
 import time
 from abc import ABC, abstractmethod
+from collections import deque
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from streamll._delivery.inbox import Inbox
@@ -18,6 +21,8 @@ from streamll._delivery.item import Item
 from streamll._delivery.reentry import INSIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamll.events import Event
 
 __all__ = ["PUMP_AT", "Intake"]
@@ -54,6 +59,8 @@ class Intake(Inbox, ABC):
         super()._start_afresh()
         self._blocking = self._settings.overflow == "block"
         self._is_roomy = False  # no event has to wait for room
+        self._line: deque[int] = deque()  # threads that wait for room, in order
+        self._enough = max(1, self._settings.buffer_size // 8)  # places that end a wait
         self._asleep = True  # any event is a reason to wake the worker
         self._awaits_full = False  # a full batch is
         self._pump_at = PUMP_AT
@@ -149,7 +156,8 @@ class Intake(Inbox, ABC):
 
     def _is_room_for(self, body: bytes) -> bool:
         """Whether there is room for sure; as of the last pump, which was not long ago."""
-        return self._is_roomy and len(self._inbox) < PUMP_AT and len(body) <= _ROOM_EACH
+        free = self._is_roomy and not self._line
+        return free and len(self._inbox) < PUMP_AT and len(body) <= _ROOM_EACH
 
     def _pump(self) -> None:
         super()._pump()
@@ -157,22 +165,45 @@ class Intake(Inbox, ABC):
             self._is_roomy = self._channel.has_room(_ROOM * _ROOM_EACH, _ROOM)
 
     def _waits_for_room(self, event: Event, body: bytes) -> bool:
-        """Wait up to `block_timeout`; False if the event has to be handed over as usual.
-
-        Whoever had to wait waits for more than one place, or all would come in one by one.
-        """
-        patience = self._clock() + self._settings.block_timeout
-        places = 1
-        while not self._try_offer(event, body, places):
-            if self._closing or self._must_not_wait() or self._clock() >= patience:
-                return False
-            time.sleep(_BLOCK_STEP)
-            places = max(1, self._settings.buffer_size // 8)
-        if self._asleep:
+        """Wait up to `block_timeout`; False if the event has to be handed over as usual."""
+        me = _thread.get_ident()
+        # Nobody who comes now takes what those who wait are waiting for.
+        places = 1 if self._is_first(me) else self._enough + len(self._line)
+        taken = self._try_offer(event, body, places)
+        if not taken:
+            with self._in_line(me):
+                taken = self._waits_its_turn(event, body, me)
+        if taken and self._asleep:
             self._wake()
-        elif self._awaits_full:
+        elif taken and (self._awaits_full or self._settings.spool is not None):
             self._relieve()
-        return True
+        return taken
+
+    def _is_first(self, me: int) -> bool:
+        """Whether nobody else waits for longer."""
+        try:
+            return self._line[0] == me
+        except IndexError:
+            return True
+
+    @contextmanager
+    def _in_line(self, me: int) -> Iterator[None]:
+        """Wait behind those who came before."""
+        self._line.append(me)
+        try:
+            yield
+        finally:
+            self._line.remove(me)
+
+    def _waits_its_turn(self, event: Event, body: bytes, me: int) -> bool:
+        """Look for room, now and then; whoever began to wait waits for more than one place."""
+        patience = self._clock() + self._settings.block_timeout
+        places = self._enough if len(self._line) == 1 else 1
+        while not (self._closing or self._must_not_wait() or self._clock() >= patience):
+            time.sleep(_BLOCK_STEP)
+            if self._is_first(me) and self._try_offer(event, body, places):
+                return True
+        return False
 
     def _try_offer(self, event: Event, body: bytes, places: int) -> bool:
         """Hand *event* to the channel, unless that has fewer *places*, or is busy."""

@@ -107,18 +107,22 @@ class Keeper:
             self._open_at = float("-inf")  # the last chance
             for place, items in enumerate(parts):
                 rows = self.write(items, ahead=place == 0)[0] if items else []
+                before = [item.row for item, _ in zip(items, rows, strict=False) if item.row]
                 for item, row in zip(items, rows, strict=False):
                     item.row = row
+                self.delete(before)
         finally:
             self._left = {}  # too late for what is found only now: it stays
             self._lock.release()
 
-    def read(self, rows: Sequence[int]) -> dict[int, Stored]:
-        """Return *rows*; a damaged one is missing."""
+    def read(self, rows: Sequence[int]) -> dict[int, Stored] | None:
+        """Return *rows*; a damaged one is missing. None if they cannot be read now."""
         with self._guarded() as spool:
             if spool is not None:
-                return spool.read(rows)
-        return {}
+                stored = spool.read(rows)
+                self._troubled = False
+                return stored
+        return None
 
     def delete(self, rows: Sequence[int]) -> None:
         """Forget *rows*; those for which it fails with the next ones, or at the end."""

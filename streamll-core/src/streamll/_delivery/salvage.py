@@ -96,16 +96,24 @@ def take_over(path: Path, db: sqlite3.Connection) -> bool:
     One that cannot be taken is left to the next owner, and keeps nobody from the others.
     """
     damage = False
-    for orphan in _named(path, "[0-9]+-[0-9]+"):
+    for orphan in _orphans(path):
         with contextlib.suppress(sqlite3.Error, OSError):
             damage |= claim(orphan) and _take(orphan, db)
     return damage
 
 
+def _orphans(path: Path) -> list[Path]:
+    """Return the files of dead processes, also those of which only a rescue is left."""
+    rescues = _named(path, rf"[0-9]+-[0-9]+\.{_RESCUE}-[0-9]+")
+    stems = {file.with_name(file.name.rpartition(f".{_RESCUE}-")[0]) for file in rescues}
+    return sorted({*_named(path, "[0-9]+-[0-9]+"), *stems})
+
+
 def _take(orphan: Path, db: sqlite3.Connection) -> bool:
     """Move the rows of *orphan*, just claimed, to *db*; whether it was damaged."""
     try:
-        source, damage = open_file(orphan) if is_spool(orphan) else (None, False)
+        ours = is_spool(orphan) or not orphan.exists()
+        source, damage = open_file(orphan) if ours else (None, False)
         if source is not None:
             _move_rows(source, orphan, db)
         return damage

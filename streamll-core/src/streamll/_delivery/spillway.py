@@ -69,12 +69,10 @@ class Spillway:
         """Whether rows on disk wait to be read."""
         return bool(self._unread)
 
-    def has_room(self, size: int) -> bool:
-        """Whether *size* more bytes may be staged."""
-        return (
-            len(self.spilling) + len(self.staged) < max(self.max_events, _MIN_STAGE)
-            and self.bytes + size <= self.max_bytes
-        )
+    def has_room(self, size: int, count: int = 1) -> bool:
+        """Whether *count* more events of *size* bytes in all may be staged."""
+        staged = len(self.spilling) + len(self.staged) + count
+        return staged <= max(self.max_events, _MIN_STAGE) and self.bytes + size <= self.max_bytes
 
     def stage(self, items: Iterable[Item]) -> None:
         """Have *items*, younger than all in here, written to disk."""

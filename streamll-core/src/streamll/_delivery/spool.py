@@ -118,9 +118,15 @@ class Spool:
         return rows
 
     def read(self, rows: Sequence[int]) -> dict[int, Stored]:
-        """Return *rows*, which follow each other; a damaged one is missing."""
+        """Return *rows*, which follow each other; a damaged one is missing.
+
+        Raises:
+            sqlite3.OperationalError: for trouble that says nothing about the rows.
+        """
         try:
             stored = self._ready().execute(_ROWS, (rows[0], rows[-1])).fetchall()
+        except sqlite3.OperationalError:
+            raise
         except sqlite3.DatabaseError:  # a damaged page: save what is outside of it
             stored = [*itertools.chain.from_iterable(map(self._read_one, rows))]
         good = (self._check(*row) for row in stored)
@@ -129,6 +135,8 @@ class Spool:
     def _read_one(self, row: int) -> list[Any]:
         try:
             return self._ready().execute(_ROWS, (row, row)).fetchall()
+        except sqlite3.OperationalError:
+            raise
         except sqlite3.DatabaseError:
             return []
 
@@ -179,7 +187,8 @@ class Spool:
         own = (f"{self._path}.{os.getpid()}-{n}" for n in range(_MAX_FILES))
         for path in (self._path, *map(Path, own)):
             if claim(path):
-                self._release = weakref.finalize(self, disclaim, path)
+                self._release = release = weakref.finalize(self, disclaim, path)
+                release.atexit = False  # the file is in use until the drain at exit is over
                 try:
                     self._file, (self._db, damage) = path, open_file(path)
                     self.moved_aside |= damage

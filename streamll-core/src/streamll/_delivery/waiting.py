@@ -90,7 +90,7 @@ class Waiting:
 
         Not even if what is *away* (bytes, events) comes back; on disk it has a place already.
         """
-        if self._overflows and self.spillway.has_room(size):
+        if self._overflows and self.spillway.has_room(size, count):
             return True
         return self.buffer.has_room(size + away[0], count + away[1])
 
