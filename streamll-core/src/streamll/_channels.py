@@ -79,9 +79,12 @@ class Channels:
             return self._detach({id(sink) for sink in keep} | self._lasting)
 
     def _detach(self, kept: set[int]) -> list[Channel]:
-        going = [self._open.pop(key)[1] for key in tuple(self._open) if key not in kept]
-        self._leaving += going
-        return going
+        going = [key for key in tuple(self._open) if key not in kept]
+        channels = [self._open[key][1] for key in going]
+        self._leaving += channels  # first: Ctrl-C may come before the next line
+        for key in going:
+            del self._open[key]
+        return channels
 
     def drain(self, channels: Sequence[Channel], deadline: float) -> bool:
         """Close detached *channels*, in parallel, until *deadline*."""

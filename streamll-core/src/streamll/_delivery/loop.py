@@ -6,7 +6,6 @@ when the last of them is closed. The program's own event loops are never used.
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import contextlib
 import os
@@ -132,18 +131,25 @@ class LoopWorker(Driver):
         super()._start_afresh()
         self._bell: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
-        self._requested = _thread.allocate_lock()  # the task was asked for
+        self._requested = False  # the task was asked for
+        self._begun = False  # and the loop knows
 
     def _is_started(self) -> bool:
-        return self._requested.locked()
+        return self._requested
 
     def _rouse(self) -> bool:
         bell = self._bell
         if bell is not None:
             return _shared.call(bell.set)
-        if self._requested.acquire(False):
-            return _shared.call(lambda: _shared.start(self, self._run()))
-        return _shared.nudge()
+        # Again for each event until it runs: Ctrl-C may have kept the loop from hearing of it.
+        self._requested = True
+        return _shared.call(self._begin)
+
+    def _begin(self) -> None:
+        """Start the task, on the loop, unless it was."""
+        if not self._begun:
+            self._begun = True
+            _shared.start(self, self._run())
 
     def _detains_worker(self) -> bool:
         return _shared.is_detained
@@ -155,7 +161,8 @@ class LoopWorker(Driver):
         self._abandon()
         self._opened = False
         self._bell = self._task = None
-        _shared.call(lambda: _shared.start(self, self._run()))
+        self._begun = False
+        _shared.call(self._begin)
 
     def _part(self, seconds: float) -> None:
         task = self._task
