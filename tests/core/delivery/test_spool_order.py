@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.delivery.doubles import (
@@ -117,6 +117,12 @@ class Outage:
 STEPS = st.lists(st.sampled_from(["begin", "burst", "emit", "fail", "succeed"]), max_size=30)
 
 
+@example(
+    steps=["emit", "begin", "fail", "begin", "burst", "succeed", "begin", "burst"],
+    overflow="drop_oldest",
+    batch=3,
+    size=6,
+)
 @settings(max_examples=300, deadline=None)
 @given(
     steps=STEPS,

@@ -88,9 +88,10 @@ class Waiting:
     def has_room(self, size: int, count: int, away: tuple[int, int]) -> bool:
         """Whether *count* events of *size* bytes in all make nothing give way.
 
-        Not even if what is *away* (bytes, events) comes back; on disk it has a place already.
+        Not even if what is *away* (bytes, events) comes back; on disk it has a place already,
+        where only "block" may rely on it: others may find the sink mended before they come.
         """
-        if self._overflows and self.spillway.has_room(size, count):
+        if self._blocks and self._overflows and self.spillway.has_room(size, count):
             return True
         return self.buffer.has_room(size + away[0], count + away[1])
 
