@@ -124,6 +124,16 @@ def test_bad_input_is_refused_at_configure_time_with_what_to_do(options, message
         streamll.configure(**options)
 
 
+def test_a_spool_stays_where_it_was_meant_when_the_program_changes_its_folder(
+    tmp_path, monkeypatch
+):
+    """A relative path is taken from the folder in which the sink was made."""
+    monkeypatch.chdir(tmp_path)
+    sink = MemorySink(spool="events.spool")
+    monkeypatch.chdir("/")
+    assert sink.delivery.spool == str(tmp_path / "events.spool")
+
+
 @pytest.mark.parametrize(
     ("sink", "option", "meant"),
     [

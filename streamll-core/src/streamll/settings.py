@@ -32,13 +32,13 @@ def reject_unknown(given: Iterable[str], known: Iterable[str], what: str) -> Non
 
 
 def _path(value: Any) -> str | None:
-    """Return a path as text; None, which means none, stays."""
+    """Return a path as absolute text; None, which means none, stays."""
     if value is None:
         return None
     path = os.fsdecode(value) if isinstance(value, (str, os.PathLike)) else ""
     ok = path and "\0" not in path and not os.path.isdir(path)
     check(bool(ok), f"spool must be the path of a file, such as 'events.spool', not {value!r}")
-    return path
+    return os.path.abspath(path)
 
 
 def _one_of(choices: tuple[str, ...]) -> Any:
